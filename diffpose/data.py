@@ -20,7 +20,7 @@ from torchio import LabelMap, Resample, ScalarImage, Subject
 
 # %% auto #0
 __all__ = ['ENERGY_KEV', 'MU_WATER', 'MU_BONE', 'HU_BONE', 'ACCEPTED', 'REORIENT', 'DENSITIES', 'transform_hu_to_density',
-           'transform_hu_to_attenuation', 'read_structures', 'read', 'load_example_ct']
+           'transform_hu_to_attenuation', 'read_structures', 'label_ids', 'read', 'load_example_ct']
 
 # %% ../notebooks/api/11_data.ipynb #7d82f500
 def transform_hu_to_density(
@@ -141,8 +141,12 @@ def read_structures(
     return names
 
 
-def _label_ids(labels, structures, present):
-    "Label numbers of names, groups and numbers; each must occur in the label map."
+def label_ids(
+    labels: int | str | list,  # Names, groups or numbers of structures
+    structures: dict[str, list[int]] | None,  # From `read_structures`
+    present: set[int],  # Labels that occur in the label map
+) -> list[int]:  # Their labels
+    "Label numbers of structures. Raises `ValueError` if a name is unknown or nothing of it occurs in the label map."
     ids = []
     for label in [labels] if isinstance(labels, (str, int)) else labels:
         if isinstance(label, str):
@@ -209,7 +213,7 @@ def read(
     hu, values = source.data, DENSITIES[density](source.data, bone_attenuation_multiplier)
 
     if labels is not None:
-        ids = _label_ids(labels, structures, set(mask.data.unique().int().tolist()))
+        ids = label_ids(labels, structures, set(mask.data.unique().int().tolist()))
         keep = torch.isin(mask.data, torch.tensor(ids, dtype=mask.data.dtype))
         hu, values = torch.where(keep, hu, -1000), values * keep
         mask.set_data(mask.data * keep)

@@ -110,8 +110,7 @@ def forward(
         pose = args[0]
         if not torch.compiler.is_compiling(): assert_rigid(pose.matrix)
     else: pose = convert(*args, parameterization=parameterization, convention=convention, degrees=degrees)
-    source, target = self.detector(pose, calibration)
-    target = self._on_patient_side(pose, source, target)
+    source, target = self.rays(pose, calibration)
     if self.checkpoint_gradients:
         img = checkpoint(self.render, self.density, source, target, mask_to_channels, **kwargs, use_reentrant=False)
     else: img = self.render(self.density, source, target, mask_to_channels, **kwargs)
@@ -161,16 +160,20 @@ def reshape_transform(
         img = full
     return img.reshape(batch_size, img.shape[1], height, width)
 
-# %% ../notebooks/api/40_drr.ipynb #69e11813
+# %% ../notebooks/api/40_drr.ipynb #93182cdf
 @patch
-def _on_patient_side(self: DRR, pose, source, target):
-    "Targets mirrored through the source where a left-handed frame has the volume's centre behind the source."
-    if not self.detector.mirrored: return target
+def rays(
+    self: DRR,
+    pose: RigidTransform,
+    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
+) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"]]:  # Sources and targets in the world [mm]
+    "The rays of the detector, with the detector on the patient's side of the source."
+    source, target = self.detector(pose, calibration)
+    if not self.detector.mirrored: return source, target
     middle = (torch.tensor(self.density.shape[-3:], dtype=self._affine.dtype, device=self._affine.device) - 1) / 2
-    center = self.affine(middle[None, None])
     axis = self.detector.reorient.compose(pose).rotation[:, :, 2]
-    behind = ((center - source)[:, 0] * axis).sum(-1) < 0
-    return torch.where(behind[:, None, None], 2 * source - target, target)
+    behind = ((self.affine(middle[None, None]) - source)[:, 0] * axis).sum(-1) < 0
+    return source, torch.where(behind[:, None, None], 2 * source - target, target)
 
 # %% ../notebooks/api/40_drr.ipynb #90f52ef5
 @patch
