@@ -77,7 +77,6 @@ def nanodrr_renderer(ct, size):
 
 def rtk_renderer(ct, size):
     from diffpose.data import read
-    from diffpose.drr import DRR
     from diffpose.pose import convert
 
     subject = read(ct)
@@ -87,7 +86,6 @@ def rtk_renderer(ct, size):
     volume.SetOrigin(affine[:3, 3].tolist())
     volume.SetDirection(itk.matrix_from_array(affine[:3, :3] / spacing))
     pixel = WIDTH / size
-    corner = DRR(subject, SDD, 2, pixel)
     Image = itk.Image[itk.F, 3]
     blank = rtk.ConstantImageSource[Image].New()
     blank.SetOrigin([-(size - 1) / 2 * pixel] * 2 + [0.0])
@@ -97,13 +95,12 @@ def rtk_renderer(ct, size):
     blank.Update()
 
     def run(angles, gradient):
-        pose = convert(*pose_tensors(angles, False), parameterization="euler_angles", convention="ZXY")
-        source, target = corner.rays(pose)
-        right, down = target[0, 1] - target[0, 0], target[0, 2] - target[0, 0]
-        vectors = [source[0, 0], target[0].mean(0), right / right.norm(), down / down.norm()]
+        pose = convert(*(x.double() for x in pose_tensors(angles, False)), parameterization="euler_angles", convention="ZXY")
+        camera = (pose.matrix @ subject.reorient.double())[0, :3].numpy()  # columns: axes of the camera, and the source
+        vectors = [camera[:, 3], camera[:, 3] + SDD * camera[:, 2], -camera[:, 0], -camera[:, 1]]
         geometry = rtk.ThreeDCircularProjectionGeometry.New()
         geometry.SetRadiusCylindricalDetector(0)
-        if not geometry.AddProjection(*[[float(c) for c in v] for v in vectors]): raise RuntimeError("RTK refuses the geometry")
+        if not geometry.AddProjection(*[v.tolist() for v in vectors]): raise RuntimeError("RTK refuses the geometry")
         projector = rtk.JosephForwardProjectionImageFilter[Image, Image].New()
         projector.SetInput(0, blank.GetOutput())
         projector.SetInput(1, volume)

@@ -217,14 +217,16 @@ def _visit_order(shape, source, target):
         for axis in range(3): spread[axis] += abs(target[ray, axis] - source[ray if len(source) > 1 else 0, axis])
     a0 = np.argmax(spread)
     u, w = (1 if a0 == 0 else 0), (1 if a0 == 2 else 2)
-    keys, counts = np.zeros(n, np.int64), np.zeros(shape[u] * shape[w] + 1, np.int64)
+    n_steps = 4 * shape[w]
+    keys, counts = np.zeros(n, np.int64), np.zeros((shape[u] // 4 + 1) * n_steps + 1, np.int64)
     for ray in range(n):
         s = source[ray if len(source) > 1 else 0]
         d = target[ray] - s
         alpha = (0.5 * shape[a0] - s[a0]) / d[a0]
         pu, pw = s[u] + alpha * d[u], s[w] + alpha * d[w]
         if np.isfinite(pu + pw):
-            keys[ray] = int(min(max(pu, 0.0), shape[u] - 1.0)) * shape[w] + int(min(max(pw, 0.0), shape[w] - 1.0))
+            strip, step = int(min(max(pu, 0.0), shape[u] - 1.0)) // 4, int(4 * min(max(pw, 0.0), shape[w] - 0.25))
+            keys[ray] = strip * n_steps + step
         counts[keys[ray] + 1] += 1
     offsets, order = np.cumsum(counts), np.empty(n, np.int64)
     for ray in range(n):
