@@ -42,10 +42,10 @@ def _whole_file(path):
         os.replace(name, path)
     finally: Path(name).unlink(missing_ok=True)
 
-# %% ../notebooks/api/60_cli.ipynb #4c7d6e70
+# %% ../notebooks/api/60_cli.ipynb #e454edbe
 def to_picture(
     channels,  # Array [C, H, W]: the X-ray, then structures to draw over it
-    alpha: float = 0.4,  # How much the structures cover
+    alpha: float = 0.7,  # How much a structure covers where it is thickest
 ):  # uint8 array [H, W], or [H, W, 3] with structures
     "An 8-bit picture, scaled from the X-ray's smallest to its largest value."
     import numpy as np
@@ -58,7 +58,7 @@ def to_picture(
     if len(channels) == 1: return (255 * gray).round().astype(np.uint8)
     picture = np.repeat(gray[..., None], 3, axis=-1)
     for k, structure in enumerate(channels[1:]):
-        cover = alpha * (structure > 0)[..., None]
+        cover = alpha * np.sqrt(structure / max(structure.max(), 1e-30))[..., None]
         picture = (1 - cover) * picture + cover * np.array(to_rgb(COLORS[k % len(COLORS)]))
     return (255 * picture).round().astype(np.uint8)
 

@@ -84,11 +84,11 @@ def _read_nifti(path):
     "Voxels [C, X, Y, Z] and affine of a NIfTI file; fails if voxels are missing."
     image = nib.load(path)
     data = np.asanyarray(image.dataobj)
-    if data.dtype.kind == "f": data = data.astype(np.float32, copy=False)
-    elif data.dtype not in (np.uint8, np.int8, np.int16): data = data.astype(np.int32)
+    kind = data.dtype.kind, data.dtype.itemsize
+    dtype = np.float32 if kind[0] == "f" else {("u", 1): np.uint8, ("i", 1): np.int8, ("i", 2): np.int16}.get(kind, np.int32)
     while data.ndim < 3: data = data[..., None]
     data = np.moveaxis(data, -1, 0) if data.ndim > 3 else data[None]
-    return torch.from_numpy(np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))), image.affine
+    return torch.from_numpy(np.array(data, dtype=dtype, order="C")), image.affine
 
 # %% ../notebooks/api/11_data.ipynb #963fdb89
 def _load(image, name, kind):
@@ -109,7 +109,8 @@ def _load(image, name, kind):
     channels, *shape = image.data.shape
     if channels != 1 or min(shape) < 2:
         raise ValueError(f"{name} must be one 3D image with at least two voxels along each axis, got {channels} channel(s) of {' x '.join(map(str, shape))} voxels")
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine)) < 1e-9:
+    axes = image.affine[:3, :3]
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(axes)) <= 1e-6 * np.prod(np.linalg.norm(axes, axis=0)):
         raise ValueError(f"{name} must have an invertible affine, got {image.affine.tolist()}")
     n_bad = int((~image.data.isfinite()).sum()) if image.data.is_floating_point() else 0
     if n_bad: raise ValueError(f"{name} must be finite, got {n_bad} voxels that are NaN or infinite")
@@ -174,6 +175,7 @@ def _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fidu
     if orientation not in REORIENT: raise ValueError(f"orientation must be one of {list(REORIENT)}, got {orientation!r}")
     if density not in DENSITIES: raise ValueError(f"density must be one of {list(DENSITIES)}, got {density!r}")
     if not 0 < bone_attenuation_multiplier < np.inf: raise ValueError(f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}")
+    if isinstance(labels, (list, tuple)) and not labels: raise ValueError("labels must name at least one structure, or be None for all, got an empty list")
     if labels is not None and labelmap is None: raise ValueError(f"labels need a labelmap, got labels={labels!r} without one")
     if fiducials is not None and fiducials.shape[-1:] != (3,): raise ValueError(f"fiducials must have shape [N, 3] or [B, N, 3], got {list(fiducials.shape)}")
 

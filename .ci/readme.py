@@ -1,0 +1,42 @@
+"""README.md from notebooks/index.ipynb, without Quarto: `python .ci/readme.py` writes it, `--check` compares and writes nothing."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nbconvert.exporters import MarkdownExporter
+from nbformat import read
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def readme():
+    "Text of the README, and the pictures that it shows by their path from the root."
+    notebook = read(ROOT / "notebooks" / "index.ipynb", as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("#| hide")]
+    notebook.metadata["language_info"] = {"name": "python"}
+    exporter = MarkdownExporter()
+    resources = {"output_files_dir": "index_files", "unique_key": "index"}
+    text, resources = exporter.from_notebook_node(notebook, resources=resources)
+    text = text.replace("![png]", "![X-rays rendered by the cell above]").replace("](api/", "](notebooks/api/").replace("](tutorials/", "](notebooks/tutorials/")
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    tidy = [line for line, before in zip(lines, ["", *lines]) if line or before]
+    return "\n".join(tidy) + "\n", resources["outputs"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    text, pictures = readme()
+    files = {"README.md": text.encode(), **pictures}
+    differing = [name for name, content in files.items() if not (ROOT / name).is_file() or (ROOT / name).read_bytes() != content]
+    if check and differing: sys.exit(f"{', '.join(differing)} differ from notebooks/index.ipynb: run `python .ci/readme.py`")
+    for name in [] if check else differing:
+        (ROOT / name).parent.mkdir(exist_ok=True)
+        (ROOT / name).write_bytes(files[name])
+        print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main()
