@@ -30,6 +30,9 @@ setup(
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,
+    # a path in sys.path, not an import hook, for `pip install -e .`: a hook is asked after site-packages, where the cache of
+    # compiled kernels of an earlier `pip install .` may still lie in a folder of the same name
+    package_dir={"": "."},
     packages=find_packages(include=["diffpose", "diffpose.*"]),
     package_data={"diffpose": ["assets/*"]},
     entry_points={
