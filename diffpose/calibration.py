@@ -109,9 +109,13 @@ def intrinsics_from_matrix(
     sdd: float | None = None,  # Source-to-detector distance [mm], from which the pixel sizes follow
     pixel_center: float = 0.5,  # Coordinate of the first pixel's centre in K: 0.5, or 0 as in OpenCV
 ) -> Intrinsics:
-    "A detector from K and one length: the pixel size or the source-to-detector distance. Raises `ValueError` on skew and on pixel sizes that contradict K."
+    """A detector from K and one length: the pixel size or the source-to-detector distance.
+
+    Raises `ValueError` on skew and on pixel sizes that contradict K.
+    """
     K = torch.as_tensor(K, dtype=torch.float64)
-    if K.shape != (3, 3) or not K.isfinite().all() or (K[[0, 1, 2, 2], [1, 0, 0, 1]].abs() > 1e-6).any() or K[2, 2] != 1 or K[0, 0] * K[1, 1] == 0:
+    camera = K.shape == (3, 3) and K.isfinite().all() and K[2, 2] == 1 and K[0, 0] * K[1, 1] != 0
+    if not camera or (K[[0, 1, 2, 2], [1, 0, 0, 1]].abs() > 1e-6).any():
         raise ValueError(f"K must be [[fx, 0, u0], [0, fy, v0], [0, 0, 1]], got {K.tolist()}")
     if (sdd is None) == (delx is None): raise ValueError(f"give either delx (and dely) or sdd, got delx={delx}, sdd={sdd}")
     fx, fy = abs(float(K[0, 0])), abs(float(K[1, 1]))
@@ -183,7 +187,10 @@ def _camera_change(intrinsic, subject, lps, reverse_x_axis):
     signs = torch.diag(torch.tensor([(-sx if reverse_x_axis else sx) * z, -sy * z, z, 1.0], dtype=torch.float64))
     change = subject.reorient.double() @ signs
     if torch.linalg.det(change) < 0:
-        raise ValueError(f"intrinsic with focal lengths of signs ({sx:+d}, {sy:+d}) and camera z {z:+d} is a mirror image for orientation={subject.orientation!r} and reverse_x_axis={reverse_x_axis}: change one of them, or flip the X-ray")
+        raise ValueError(
+            f"intrinsic with focal lengths of signs ({sx:+d}, {sy:+d}) and camera z {z:+d} is a mirror image for "
+            f"orientation={subject.orientation!r} and reverse_x_axis={reverse_x_axis}: change one of them, or flip the X-ray"
+        )
     to_scanner = subject.world_to_scanner.double()
     return change, torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)) @ to_scanner if lps else to_scanner
 
@@ -198,7 +205,10 @@ def pose_from_extrinsic(
     "The pose whose rendering matches a calibrated camera. Raises `ValueError` if [R|t] is not rigid or the X-ray is a mirror image."
     E = torch.as_tensor(extrinsic)
     E = E if E.ndim == 3 else E[None]
-    if E.shape[-2:] not in ((3, 4), (4, 4)): raise ValueError(f"extrinsic must have shape [B, 3, 4] or [B, 4, 4], got {list(extrinsic.shape)}")
+    if E.shape[-2:] not in ((3, 4), (4, 4)):
+        raise ValueError(
+            f"extrinsic must have shape [B, 3, 4] or [B, 4, 4], got {list(extrinsic.shape)}"
+        )
     dtype = E.dtype if E.is_floating_point() else torch.float32
     E = make_matrix(E[:, :3, :3].double(), E[:, :3, 3].double())
     assert_rigid(E, "extrinsic")

@@ -183,7 +183,8 @@ def render(
         if channels[0].max() == 0: typer.echo("Warning: no ray meets the CT; check --translation, --rotation and --sdd.", err=True)
         save_image(out, channels)
     typer.echo(f"{ct}: {' x '.join(map(str, drr.density.shape))} voxels, read in {loaded - start:.1f} s")
-    typer.echo(f"{out}: {drr.detector.width} x {drr.detector.height} pixels, {len(channels)} channel(s), values 0 to {channels[0].max():.4g}, rendered on {device} in {rendered - loaded:.2f} s")
+    pixels = f"{drr.detector.width} x {drr.detector.height} pixels, {len(channels)} channel(s), values 0 to {channels[0].max():.4g}"
+    typer.echo(f"{out}: {pixels}, rendered on {device} in {rendered - loaded:.2f} s")
 
 # %% ../notebooks/api/60_cli.ipynb #58759278
 DEMO_VIEWS = {"front": (0.0, 0.0, 0.0), "side": (90.0, 0.0, 0.0)}
@@ -228,7 +229,8 @@ def demo(
         subject = load_example_ct()
         drr = DRR(subject, sdd=1020.0, height=400, delx=1.0).to(device)
         shown = _shown_ids(DEMO_STRUCTURES, subject)
-        typer.echo(f"  read      {' x '.join(map(str, drr.density.shape))} voxels with {len(subject.structures)} named structures and groups in {time.perf_counter() - start:.1f} s")
+        voxels, seconds = " x ".join(map(str, drr.density.shape)), time.perf_counter() - start
+        typer.echo(f"  read      {voxels} voxels with {len(subject.structures)} named structures and groups in {seconds:.1f} s")
         images = {}
         for view, angles in DEMO_VIEWS.items():
             pose = convert(torch.tensor([angles]), torch.tensor([[0.0, 850.0, 0.0]]), parameterization="euler_angles", convention="ZXY", degrees=True).to(device)
@@ -237,7 +239,10 @@ def demo(
             seconds = time.perf_counter() - start
             start = time.perf_counter()
             with torch.no_grad(): drr(pose)
-            typer.echo(f"  rendered  the {view}, {drr.detector.width} x {drr.detector.height} pixels, with {' and '.join(DEMO_STRUCTURES)} in {seconds:.2f} s on {device} ({torch.get_num_threads()} threads); one X-ray more takes {1000 * (time.perf_counter() - start):.0f} ms")
+            again = 1000 * (time.perf_counter() - start)
+            what = f"the {view}, {drr.detector.width} x {drr.detector.height} pixels, with {' and '.join(DEMO_STRUCTURES)}"
+            where = f"on {device} ({torch.get_num_threads()} threads)"
+            typer.echo(f"  rendered  {what} in {seconds:.2f} s {where}; one X-ray more takes {again:.0f} ms")
         for view, channels in images.items(): save_image(out / f"{view}.png", channels[:1])
         _draw_demo(out / "structures.png", images)
     for name in (*(f"{view}.png" for view in images), "structures.png"): typer.echo(f"  wrote     {out / name}")

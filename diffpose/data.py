@@ -65,17 +65,23 @@ def _check_series(folder, name):
     slices = []
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         if not pydicom.misc.is_dicom(path): continue
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient"])
+        header = pydicom.dcmread(path, stop_before_pixels=True)
         if "ImagePositionPatient" in header: slices.append(header)
     series = {s.SeriesInstanceUID for s in slices}
-    if len(series) != 1: raise ValueError(f"{name}: {folder} holds {len(series)} DICOM series with slice positions, one is accepted: {sorted(series)}")
+    if len(series) != 1:
+        raise ValueError(
+            f"{name}: {folder} holds {len(series)} DICOM series with slice positions, one is accepted: {sorted(series)}"
+        )
     rows, columns = np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3)
     position = np.array([s.ImagePositionPatient for s in slices], float)
     position = position[np.argsort(position @ np.cross(rows, columns))]
     step = np.diff(position, axis=0)
     along = step @ np.cross(rows, columns)
     if len(step) and (np.ptp(along) > 0.01 * np.median(along) + 1e-3 or (along <= 1e-3).any()):
-        raise ValueError(f"{name}: slices of {folder} are {along.min():.3f} to {along.max():.3f} mm apart (a slice missing or doubled?), even spacing is accepted")
+        raise ValueError(
+            f"{name}: slices of {folder} are {along.min():.3f} to {along.max():.3f} mm apart (a slice missing or doubled?), "
+            "even spacing is accepted"
+        )
     if len(step) and np.abs(step @ np.stack([rows, columns], 1)).max() > 0.1:
         raise ValueError(f"{name}: slices of {folder} are sheared (tilted gantry); resample them to a rectangular grid first")
 
@@ -108,7 +114,10 @@ def _load(image, name, kind):
         raise TypeError(f"{name} must be {ACCEPTED} ({kind.__name__}), got {type(image).__name__}")
     channels, *shape = image.data.shape
     if channels != 1 or min(shape) < 2:
-        raise ValueError(f"{name} must be one 3D image with at least two voxels along each axis, got {channels} channel(s) of {' x '.join(map(str, shape))} voxels")
+        raise ValueError(
+            f"{name} must be one 3D image with at least two voxels along each axis, got {channels} channel(s) of "
+            f"{' x '.join(map(str, shape))} voxels"
+        )
     axes = image.affine[:3, :3]
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(axes)) <= 1e-6 * np.prod(np.linalg.norm(axes, axis=0)):
         raise ValueError(f"{name} must have an invertible affine, got {image.affine.tolist()}")
@@ -123,7 +132,11 @@ def _on_grid(labelmap, volume):
     data = np.ascontiguousarray(apply_orientation(labelmap.data[0].numpy(), turn))
     affine = labelmap.affine @ inv_ornt_aff(turn, labelmap.data.shape[1:])
     if data.shape != tuple(volume.data.shape[1:]) or not np.allclose(affine, volume.affine, atol=1e-2):
-        raise ValueError(f"labelmap must share the volume's grid, got {labelmap.data.shape[1:]} voxels with affine {labelmap.affine.round(3).tolist()} for a volume of {volume.data.shape[1:]} with {volume.affine.round(3).tolist()}; resample it first")
+        raise ValueError(
+            f"labelmap must share the volume's grid, got {labelmap.data.shape[1:]} voxels with affine "
+            f"{labelmap.affine.round(3).tolist()} for a volume of {volume.data.shape[1:]} with "
+            f"{volume.affine.round(3).tolist()}; resample it first"
+        )
     return LabelMap(tensor=torch.from_numpy(data)[None], affine=volume.affine)
 
 # %% ../notebooks/api/11_data.ipynb #ff425637
@@ -133,13 +146,16 @@ def read_structures(
     "Names of the labels in a label map."
     with open(path, newline="") as file: rows = list(csv.DictReader(file))
     if not rows or not {"structure", "id"} <= set(rows[0]):
-        raise ValueError(f"structures: {path} must be a CSV with columns 'structure' and 'id', got {list(rows[0]) if rows else 'no rows'}")
+        raise ValueError(
+            f"structures: {path} must be a CSV with columns 'structure' and 'id', got {list(rows[0]) if rows else 'no rows'}"
+        )
     names = {}
     for row in rows:
         names.setdefault(row["structure"], []).append(int(row["id"]))
+    groups = {}
     for row in rows:
-        if row.get("group") and row["group"] not in {r["structure"] for r in rows}: names.setdefault(row["group"], []).append(int(row["id"]))
-    return names
+        if row.get("group"): groups.setdefault(row["group"], []).append(int(row["id"]))
+    return groups | names  # a structure goes before a group of the same name
 
 
 def label_ids(
@@ -154,10 +170,15 @@ def label_ids(
             if not structures: raise ValueError(f"labels: {label!r} is a name, but no `structures` were given to translate it")
             if label not in structures:
                 close = difflib.get_close_matches(label, structures, n=5, cutoff=0.4)
-                raise ValueError(f"labels: unknown structure {label!r}; close to it: {close}; {len(structures)} names are known")
+                raise ValueError(
+                    f"labels: unknown structure {label!r}; close to it: {close}; {len(structures)} names are known"
+                )
             wanted = structures[label]
         else: wanted = [int(label)]
-        if not present & set(wanted): raise ValueError(f"labels: {label!r} ({wanted}) does not occur in the labelmap, which holds {sorted(present)}")
+        if not present & set(wanted):
+            raise ValueError(
+                f"labels: {label!r} ({wanted}) does not occur in the labelmap, which holds {sorted(present)}"
+            )
         ids += wanted
     return sorted(set(ids) & present)
 
@@ -174,10 +195,19 @@ DENSITIES = {"normalized": transform_hu_to_density, "attenuation": transform_hu_
 def _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fiducials, density):
     if orientation not in REORIENT: raise ValueError(f"orientation must be one of {list(REORIENT)}, got {orientation!r}")
     if density not in DENSITIES: raise ValueError(f"density must be one of {list(DENSITIES)}, got {density!r}")
-    if not 0 < bone_attenuation_multiplier < np.inf: raise ValueError(f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}")
-    if isinstance(labels, (list, tuple)) and not labels: raise ValueError("labels must name at least one structure, or be None for all, got an empty list")
+    if not 0 < bone_attenuation_multiplier < np.inf:
+        raise ValueError(
+            f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}"
+        )
+    if isinstance(labels, (list, tuple)) and not labels:
+        raise ValueError(
+            "labels must name at least one structure, or be None for all, got an empty list"
+        )
     if labels is not None and labelmap is None: raise ValueError(f"labels need a labelmap, got labels={labels!r} without one")
-    if fiducials is not None and fiducials.shape[-1:] != (3,): raise ValueError(f"fiducials must have shape [N, 3] or [B, N, 3], got {list(fiducials.shape)}")
+    if fiducials is not None and fiducials.shape[-1:] != (3,):
+        raise ValueError(
+            f"fiducials must have shape [N, 3] or [B, N, 3], got {list(fiducials.shape)}"
+        )
 
 
 def read(

@@ -23,19 +23,27 @@ __all__ = ['DRR']
 def _renderer_options(renderer, options):
     "`reduce` from DiffDRR's renderer arguments; the rest of them steer approximations that are not made here."
     if renderer not in ("siddon", "trilinear"): raise ValueError(f"renderer must be 'siddon' or 'trilinear', got {renderer!r}")
-    known = {"siddon": {"mode": ("nearest",), "eps": None, "filter_intersections_outside_volume": None, "stop_gradients_through_grid_sample": None},
-             "trilinear": {"mode": ("bilinear",), "eps": None}}[renderer]
+    known = {"mode": ("nearest",) if renderer == "siddon" else ("bilinear",), "eps": None}
+    if renderer == "siddon": known |= {"filter_intersections_outside_volume": None, "stop_gradients_through_grid_sample": None}
     for name, value in options.items():
         if name == "reducefn":
             if value not in ("sum", "max"): raise ValueError(f"reducefn must be 'sum' or 'max', got {value!r}")
-        elif name not in known: raise TypeError(f"DRR takes no argument {name!r}; renderer arguments for {renderer!r} are {['reducefn', *known]}")
-        elif known[name] and value not in known[name]: raise ValueError(f"{name} must be one of {list(known[name])} for renderer={renderer!r}, got {value!r}")
+        elif name not in known:
+            raise TypeError(f"DRR takes no argument {name!r}; renderer arguments for {renderer!r} are {['reducefn', *known]}")
+        elif known[name] and value not in known[name]:
+            raise ValueError(f"{name} must be one of {list(known[name])} for renderer={renderer!r}, got {value!r}")
     return options.get("reducefn", "sum")
 
 
 def _check_drr(subject, p_subsample, patch_size, voxel_shift):
-    if getattr(subject, "density", None) is None: raise ValueError("subject must hold a `density`, as `diffpose.data.read` returns it")
-    if p_subsample is not None and not 0 < p_subsample <= 1: raise ValueError(f"p_subsample must lie in (0, 1], got {p_subsample}")
+    if getattr(subject, "density", None) is None:
+        raise ValueError(
+            "subject must hold a `density`, as `diffpose.data.read` returns it"
+        )
+    if p_subsample is not None and not 0 < p_subsample <= 1:
+        raise ValueError(
+            f"p_subsample must lie in (0, 1], got {p_subsample}"
+        )
     if patch_size is not None and patch_size < 1: raise ValueError(f"patch_size must be at least 1, got {patch_size}")
     if voxel_shift not in (0, 0.5): raise ValueError(f"voxel_shift must be 0 or 0.5, got {voxel_shift}")
 
@@ -106,7 +114,10 @@ def forward(
     "Render X-rays. Raises `ValueError` if a pose is not rigid or shapes do not batch."
     if parameterization is None:
         if len(args) != 1 or not isinstance(args[0], RigidTransform):
-            raise TypeError(f"give one RigidTransform, or rotation and translation with a parameterization; got {[type(a).__name__ for a in args]} with parameterization=None")
+            raise TypeError(
+                "give one RigidTransform, or rotation and translation with a parameterization; got "
+                f"{[type(a).__name__ for a in args]} with parameterization=None"
+            )
         pose = args[0]
         if not torch.compiler.is_compiling(): assert_rigid(pose.matrix)
     else: pose = convert(*args, parameterization=parameterization, convention=convention, degrees=degrees)

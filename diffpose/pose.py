@@ -22,16 +22,21 @@ def make_matrix(
 ) -> Tensor:  # Homogeneous matrices, shape [B, 4, 4]
     "Stack rotations and translations into 4 x 4 matrices. Raises `ValueError` if their shapes do not batch."
     if R.shape[-2:] != (3, 3) or t.shape[-1:] != (3,) or R.shape[:-2] != t.shape[:-1]:
-        raise ValueError(f"R and t must have shapes [..., 3, 3] and [..., 3] with one batch shape, got {_shape(R)} and {_shape(t)}")
+        raise ValueError(
+            f"R and t must have shapes [..., 3, 3] and [..., 3] with one batch shape, got {_shape(R)} and {_shape(t)}"
+        )
     bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=R.dtype, device=R.device).expand(*R.shape[:-2], 1, 4)
     return torch.cat([torch.cat([R, t[..., None]], dim=-1), bottom], dim=-2)
 
 
 def _shape(x): return list(x.shape)
 
-# %% ../notebooks/api/10_pose.ipynb #ace0150b
+# %% ../notebooks/api/10_pose.ipynb #08a2609f
 class RigidTransform:
-    "A batch of rigid transforms: callable on points, composable, invertible, indexable. Also carries the affine and the calibration matrices of a renderer, which are not rigid."
+    """A batch of rigid transforms: callable on points, composable, invertible, indexable.
+
+    Also carries the affine and the calibration matrices of a renderer, which are not rigid.
+    """
 
     def __init__(
         self,
@@ -147,7 +152,8 @@ def se3_log_map(
     "Logarithm of SE(3), the inverse of `se3_exp_map`."
     w = roma.rotmat_to_rotvec(matrix[..., :3, :3])
     theta2, W = (w * w).sum(-1)[..., None, None], _hat(w)
-    d = _series_below(theta2, lambda a: (1 - (a / 2) / (a / 2).tan()) / a**2, [1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000])
+    taylor = [1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000]
+    d = _series_below(theta2, lambda a: (1 - (a / 2) / (a / 2).tan()) / a**2, taylor)
     Vinv = torch.eye(3, dtype=w.dtype, device=w.device) - W / 2 + d * (W @ W)
     return torch.cat([(Vinv @ matrix[..., :3, 3:])[..., 0], w], dim=-1)
 
@@ -240,7 +246,9 @@ def _check_parameterization(parameterization, convention):
     if parameterization != "euler_angles": return
     ok = isinstance(convention, str) and len(convention) == 3 and set(convention) <= set("XYZ")
     if not ok or convention[0] == convention[1] or convention[1] == convention[2]:
-        raise ValueError(f"convention must be three of the letters X, Y, Z with no neighbours alike, such as 'ZXY', got {convention!r}")
+        raise ValueError(
+            f"convention must be three of the letters X, Y, Z with no neighbours alike, such as 'ZXY', got {convention!r}"
+        )
 
 
 def assert_rigid(
@@ -253,9 +261,15 @@ def assert_rigid(
     deviation = (R.mT @ R - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax() if R.numel() else R.new_zeros(())
     bottom = (matrix[..., 3, :] - matrix.new_tensor([0.0, 0.0, 0.0, 1.0])).abs().amax() if R.numel() else deviation
     if not (deviation < atol and bottom < atol and matrix.isfinite().all()):
-        raise ValueError(f"{name} is not rigid: R'R differs from the identity by {deviation:.2g}, the last row from [0, 0, 0, 1] by {bottom:.2g}; at most {atol:g} is accepted")
+        raise ValueError(
+            f"{name} is not rigid: R'R differs from the identity by {deviation:.2g}, the last row from [0, 0, 0, 1] by "
+            f"{bottom:.2g}; at most {atol:g} is accepted"
+        )
     if R.numel() and not (torch.linalg.det(R.detach().to(torch.promote_types(R.dtype, torch.float32))) > 0).all():
-        raise ValueError(f"{name} is not rigid: it holds a reflection (det R = -1); a mirrored image is set with `reverse_x_axis` or `orientation`")
+        raise ValueError(
+            f"{name} is not rigid: it holds a reflection (det R = -1); a mirrored image is set with `reverse_x_axis` or "
+            "`orientation`"
+        )
 
 # %% ../notebooks/api/10_pose.ipynb #4fe93b5b
 def convert(
@@ -264,7 +278,10 @@ def convert(
     convention: str | None = None,  # Order of the Euler angles, such as "ZXY"
     degrees: bool = False,  # Are the Euler angles in degrees?
 ) -> RigidTransform:
-    "Poses from a parameterization: $T = (R, R\\,\\tau)$. Raises `ValueError` for unknown names, shapes that do not batch and matrices that are not rigid."
+    """Poses from a parameterization: $T = (R, R\\,\\tau)$.
+
+    Raises `ValueError` for unknown names, shapes that do not batch and matrices that are not rigid.
+    """
     _check_parameterization(parameterization, convention)
     if len(args) == 1 and parameterization == "matrix":
         pose = RigidTransform(args[0])
@@ -275,7 +292,10 @@ def convert(
     rotation, translation = args
     shape, to_matrix, _ = _ROTATIONS[parameterization]
     if rotation.shape[1:] != shape or translation.shape[1:] != (3,) or len(rotation) != len(translation):
-        raise ValueError(f"rotation and translation must have shapes {['B', *shape]} and ['B', 3] for {parameterization!r}, got {_shape(rotation)} and {_shape(translation)}")
+        raise ValueError(
+            f"rotation and translation must have shapes {['B', *shape]} and ['B', 3] for {parameterization!r}, got "
+            f"{_shape(rotation)} and {_shape(translation)}"
+        )
     if parameterization == "se3_log_map":
         return RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
     R = roma.euler_to_rotmat(convention, rotation, degrees=degrees) if parameterization == "euler_angles" else to_matrix(rotation)

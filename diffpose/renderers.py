@@ -55,21 +55,30 @@ def _check_render(volume, source, target, labels, n_channels, method, reduce, ba
     for name, value, accepted in (("method", method, ("siddon", "trilinear")), ("reduce", reduce, ("sum", "max")), ("backend", backend, BACKENDS)):
         if value not in accepted: raise ValueError(f"{name} must be one of {list(accepted)}, got {value!r}")
     if n_points is not None and (method != "trilinear" or n_points < 2):
-        raise ValueError(f"n_points must be at least 2 and goes with method='trilinear', got n_points={n_points!r} and method={method!r}")
+        raise ValueError(
+            f"n_points must be at least 2 and goes with method='trilinear', got n_points={n_points!r} and method={method!r}"
+        )
     shapes = f"got volume {list(volume.shape)}, source {list(source.shape)}, target {list(target.shape)}"
     if volume.ndim not in (3, 4): raise ValueError(f"volume must have shape [X, Y, Z] or [B, X, Y, Z], {shapes}")
     if target.ndim != 3 or target.shape[-1] != 3: raise ValueError(f"target must have shape [B, N, 3], {shapes}")
     if source.ndim != 3 or source.shape[-1] != 3 or len(source) != len(target) or source.shape[1] not in (1, target.shape[1]):
         raise ValueError(f"source must have shape [B, 1, 3] or [B, N, 3] with B and N of target, {shapes}")
-    if volume.ndim == 4 and len(volume) not in (1, len(target)): raise ValueError(f"volume must have a batch of 1 or of target's B, {shapes}")
+    if volume.ndim == 4 and len(volume) not in (1, len(target)):
+        raise ValueError(
+            f"volume must have a batch of 1 or of target's B, {shapes}"
+        )
     if 0 in volume.shape: raise ValueError(f"volume must have at least one voxel, {shapes}")
     if not volume.device == source.device == target.device:
-        raise ValueError(f"volume, source and target must be on one device, got {volume.device}, {source.device} and {target.device}")
+        raise ValueError(
+            f"volume, source and target must be on one device, got {volume.device}, {source.device} and {target.device}"
+        )
     if labels is None:
         if n_channels != 1: raise ValueError(f"n_channels must be 1 without labels, got {n_channels}")
         return
     if labels.shape != volume.shape[-3:] or labels.is_floating_point():
-        raise ValueError(f"labels must be integers of the volume's shape {list(volume.shape[-3:])}, got {labels.dtype} {list(labels.shape)}")
+        raise ValueError(
+            f"labels must be integers of the volume's shape {list(volume.shape[-3:])}, got {labels.dtype} {list(labels.shape)}"
+        )
     if labels.min() < 0 or labels.max() >= n_channels:
         raise ValueError(f"labels must lie in [0, n_channels) = [0, {n_channels}), got {labels.min()} to {labels.max()}")
 
@@ -97,7 +106,10 @@ def render(
     volume_gradient = volume.requires_grad and torch.is_grad_enabled()
     fused = (method, reduce, labels, volume_gradient, volume.device.type) == ("siddon", "sum", None, False, "cpu")
     if backend == "cpu" and not fused:
-        raise ValueError("backend 'cpu' renders method='siddon', reduce='sum' on CPU tensors, without labels and volume gradient; for the rest take 'auto' or 'reference'")
+        raise ValueError(
+            "backend 'cpu' renders method='siddon', reduce='sum' on CPU tensors, without labels and volume gradient; for the "
+            "rest take 'auto' or 'reference'"
+        )
     if fused and backend != "reference":
         wanted = torch.is_grad_enabled() and (source.requires_grad or target.requires_grad)
         with_gradient = wanted or torch.autograd.forward_ad._current_level >= 0

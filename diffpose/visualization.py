@@ -27,7 +27,10 @@ def _axes(n_images, axs, title):
 
 
 def _check_image(img):
-    if getattr(img, "ndim", None) != 4: raise ValueError(f"img must have shape [B, C, H, W], got {list(getattr(img, 'shape', [type(img).__name__]))}")
+    if getattr(img, "ndim", None) != 4:
+        raise ValueError(
+            f"img must have shape [B, C, H, W], got {list(getattr(img, 'shape', [type(img).__name__]))}"
+        )
 
 
 def plot_drr(
