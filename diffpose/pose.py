@@ -67,6 +67,11 @@ class RigidTransform:
         if isinstance(other, RigidTransform): args = (other.matrix, *args[1:])
         return RigidTransform(self.matrix.to(*args, **kwargs))
 
+    def cpu(self) -> RigidTransform: return self.to("cpu")
+    def cuda(self) -> RigidTransform: return self.to("cuda")
+    def float(self) -> RigidTransform: return self.to(torch.float32)
+    def double(self) -> RigidTransform: return self.to(torch.float64)
+
     def __call__(
         self,
         x: Tensor,  # Points in mm, shape [N, 3], [1, N, 3] or [B, N, 3]
@@ -75,7 +80,8 @@ class RigidTransform:
         points = x if x.ndim == 3 else x[None]
         if points.ndim != 3 or points.shape[-1] != 3 or (len(points) != len(self) and 1 not in (len(points), len(self))):
             raise ValueError(f"x must be points of shape [N, 3] or [B, N, 3] with B of 1 or {len(self)}, got {_shape(x)}")
-        return points @ self.rotation.mT + self.translation[:, None]
+        matrix = self.matrix.to(torch.promote_types(self.dtype, points.dtype))
+        return points.to(matrix.dtype) @ matrix[:, :3, :3].mT + matrix[:, None, :3, 3]
 
     def inverse(self) -> RigidTransform:
         "The inverse of a rigid transform in closed form, $R^\\top$ and $-R^\\top t$. For an affine matrix take `matrix.inverse()`."
@@ -91,7 +97,8 @@ class RigidTransform:
 
     def __matmul__(self, other: RigidTransform) -> RigidTransform:
         "Matrix order: `(A @ B)(x)` is `A(B(x))`."
-        return RigidTransform(self.matrix @ other.matrix)
+        dtype = torch.promote_types(self.dtype, other.dtype)
+        return RigidTransform(self.matrix.to(dtype) @ other.matrix.to(dtype))
 
     def get_se3_log(self) -> Tensor:
         "The twists (v, w) of the poses, shape [B, 6]."
@@ -283,6 +290,8 @@ def convert(
     Raises `ValueError` for unknown names, shapes that do not batch and matrices that are not rigid.
     """
     _check_parameterization(parameterization, convention)
+    args = [torch.as_tensor(a) for a in args]
+    args = [a if a.is_floating_point() else a.float() for a in args]
     if len(args) == 1 and parameterization == "matrix":
         pose = RigidTransform(args[0])
         if not torch.compiler.is_compiling(): assert_rigid(pose.matrix, "matrix")
@@ -296,11 +305,18 @@ def convert(
             f"rotation and translation must have shapes {['B', *shape]} and ['B', 3] for {parameterization!r}, got "
             f"{_shape(rotation)} and {_shape(translation)}"
         )
-    if parameterization == "se3_log_map":
-        return RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
-    R = roma.euler_to_rotmat(convention, rotation, degrees=degrees) if parameterization == "euler_angles" else to_matrix(rotation)
-    if parameterization == "matrix" and not torch.compiler.is_compiling(): assert_rigid(make_matrix(R, translation), "rotation")
-    return RigidTransform(make_matrix(R, (R @ translation[..., None])[..., 0]))
+    rotation = rotation.view_as(rotation)  # roma knows tensors, not `torch.nn.Parameter`
+    if parameterization == "se3_log_map": pose = RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
+    else:
+        if parameterization == "euler_angles": R = roma.euler_to_rotmat(convention, rotation, degrees=degrees)
+        else: R = to_matrix(rotation)
+        R, translation = (x.to(torch.promote_types(R.dtype, translation.dtype)) for x in (R, translation))
+        pose = RigidTransform(make_matrix(R, (R @ translation[..., None])[..., 0]))
+    if not torch.compiler.is_compiling():
+        if parameterization == "matrix": assert_rigid(pose.matrix, "rotation")
+        elif not pose.matrix.detach().isfinite().all():
+            raise ValueError(f"rotation and translation must be finite and not degenerate, got {rotation.tolist()} and {translation.tolist()}")
+    return pose
 
 # %% ../notebooks/api/10_pose.ipynb #0366a81e
 def _to_parameters(pose, parameterization, convention, degrees):

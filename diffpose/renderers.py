@@ -14,7 +14,21 @@ from .raytrace import reference
 # %% auto #0
 __all__ = ['BACKENDS', 'render']
 
-# %% ../notebooks/api/21_renderers.ipynb #89814286
+# %% ../notebooks/api/21_renderers.ipynb #2b12a78e
+class _OnlyOnce(torch.autograd.Function):
+    "A gradient that depends on the rays, in a way that is not known."
+
+    @staticmethod
+    def forward(grad, source, target): return grad.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output): pass
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("second derivatives of the fused kernels are not available: render with backend='reference'")
+
+
 class _FusedSiddon(torch.autograd.Function):
     "Image [B, 1, N] and, not differentiable, its derivatives by source and target, [B, N, 3] each."
 
@@ -29,17 +43,17 @@ class _FusedSiddon(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         _, d_source, d_target = output
         ctx.mark_non_differentiable(d_source, d_target)
-        ctx.save_for_backward(d_source, d_target)
+        ctx.save_for_backward(d_source, d_target, *inputs[1:3])
         ctx.save_for_forward(d_source, d_target)
         ctx.per_ray_source = inputs[1].shape[1] == inputs[2].shape[1]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad, *_):
-        d_source, d_target = ctx.saved_tensors
+        d_source, d_target, *ends = ctx.saved_tensors
         grad = grad.mT
-        grad_source = grad * d_source if ctx.per_ray_source else (grad.mT @ d_source)
-        return None, grad_source, grad * d_target, None
+        grads = grad * d_source if ctx.per_ray_source else grad.mT @ d_source, grad * d_target
+        if torch.is_grad_enabled(): grads = [_OnlyOnce.apply(g, *ends) for g in grads]
+        return None, *grads, None
 
     @staticmethod
     def jvp(ctx, _, source_tangent, target_tangent, *__):

@@ -51,9 +51,9 @@ def _accumulate(values, rays, labels, size, reduce):
     else: pixels = pixels.scatter_reduce(0, index, values, "amax", include_self=False)
     return pixels.view(B, N, C).mT
 
-# %% ../../notebooks/api/12_raytrace_reference.ipynb #e9c6dae4
-def _in_chunks(f, source, target, samples_per_ray, budget=2**18):
-    "Concatenate `f(source, target)` over chunks of rays that hold at most `budget` samples each: few enough to stay in a cache."
+# %% ../../notebooks/api/12_raytrace_reference.ipynb #b466dff2
+def _in_chunks(f, source, target, samples_per_ray, budget=2**20):
+    "Concatenate `f(source, target)` over chunks of rays that hold at most `budget` samples each."
     B, N = target.shape[:2]
     size = max(1, budget // max(1, B * samples_per_ray))
     if N <= size: return f(source, target)
