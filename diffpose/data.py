@@ -216,7 +216,7 @@ def _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fidu
             f"fiducials must have shape [N, 3] or [B, N, 3], got {list(fiducials.shape)}"
         )
 
-
+# %% ../notebooks/api/11_data.ipynb #97dbadb9
 def read(
     volume: str | Path | ScalarImage,  # CT in Hounsfield units
     labelmap: str | Path | LabelMap | None = None,  # Label map on the CT's grid

@@ -29,7 +29,7 @@ def _check_detector(height, width, n_subsample, x0, y0, **lengths):
     if n_subsample is not None and not 1 <= n_subsample <= height * width:
         raise ValueError(f"n_subsample must lie between 1 and height * width = {height * width} rays, got {n_subsample}")
 
-
+# %% ../notebooks/api/30_detector.ipynb #3b7873a7
 class Detector(torch.nn.Module):
     "Sources and targets of all rays of a C-arm. Arguments and buffers as in DiffDRR 0.6."
 

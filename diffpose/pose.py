@@ -314,8 +314,10 @@ def convert(
         pose = RigidTransform(make_matrix(R, (R @ translation[..., None])[..., 0]))
     if not torch.compiler.is_compiling():
         if parameterization == "matrix": assert_rigid(pose.matrix, "rotation")
-        elif not pose.matrix.detach().isfinite().all():
-            raise ValueError(f"rotation and translation must be finite and not degenerate, got {rotation.tolist()} and {translation.tolist()}")
+        elif not (finite := pose.matrix.detach().isfinite().all(-1).all(-1)).all():
+            k = int(finite.int().argmin())
+            came = f"got {rotation[k].tolist()} and {translation[k].tolist()} at index {k}"
+            raise ValueError(f"rotation and translation must be finite and not degenerate, {came}")
     return pose
 
 # %% ../notebooks/api/10_pose.ipynb #0366a81e
