@@ -242,12 +242,12 @@ def _in_threads(work, n_items):
     def drain():
         for i in items: work(i)
 
-    n_helpers = min(torch.get_num_threads(), n_items) - 1
-    if n_helpers < 1: return drain()
-    with ThreadPoolExecutor(n_helpers) as pool:
-        helpers = [pool.submit(drain) for _ in range(n_helpers)]
+    n_others = min(torch.get_num_threads(), n_items) - 1
+    if n_others < 1: return drain()
+    with ThreadPoolExecutor(n_others) as pool:
+        others = [pool.submit(drain) for _ in range(n_others)]
         drain()
-        for helper in helpers: helper.result()
+        for other in others: other.result()
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #1bb14414
 def siddon(
