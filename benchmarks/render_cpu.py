@@ -7,7 +7,7 @@ CT is a NIfTI file, such as a 512 x 512 x 133 chest CT. All packages render the 
 side, oblique) onto the same 400 mm detector. A time is that of the whole way from rotation and translation to the image, or, for
 the gradient, to the derivative of a weighted sum of its pixels with respect to both; the median of runs that are interleaved
 between packages. Memory is the largest growth of the process during one call. RTK has no gradient. DiffDRR's Siddon is rendered in
-patches above 256 x 256 and has no gradient there: its samples do not fit into the memory of a usual machine.
+patches above 256 x 256, and its gradient, which keeps all samples of all rays, is left out there.
 """
 
 import argparse

@@ -87,7 +87,8 @@ class DRR(torch.nn.Module):
         self.register_buffer("_affine_inverse", affine.inverse().float(), persistent)
         self.register_buffer("density", subject.density.data[0].contiguous(), persistent)
         if subject.mask is not None:
-            self.register_buffer("mask", subject.mask.data[0].to(torch.int16 if subject.mask.data.max() < 2**15 else torch.int32).contiguous(), persistent)
+            dtype = torch.int16 if subject.mask.data.max() < 2**15 else torch.int32
+            self.register_buffer("mask", subject.mask.data[0].to(dtype).contiguous(), persistent)
 
     @property
     def affine(self) -> RigidTransform: return RigidTransform(self._affine)
