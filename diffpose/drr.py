@@ -14,7 +14,7 @@ from torchio import Subject
 
 from . import renderers
 from .detector import Detector
-from .pose import RigidTransform, assert_rigid, convert
+from .pose import RigidTransform, assert_rigid, can_look, convert, full_precision
 
 # %% auto #0
 __all__ = ['DRR']
@@ -89,6 +89,24 @@ class DRR(torch.nn.Module):
         if subject.mask is not None:
             dtype = torch.int16 if subject.mask.data.max() < 2**15 else torch.int32
             self.register_buffer("mask", subject.mask.data[0].to(dtype).contiguous(), persistent)
+        self._count_labels()
+
+    def _count_labels(self):
+        self.n_channels = int(self.mask.max()) + 1 if hasattr(self, "mask") else 1  # known, so that no GPU has to be asked
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        for buffer in self.buffers(recurse=False): renderers.forget(buffer)
+        self._count_labels()
+
+    def _apply(self, fn, *args, **kwargs):
+        "Only the volume may have less than single precision: `drr.half()` keeps its geometry."
+        geometry = [(m, name, b) for m in self.modules() for name, b in m._buffers.items() if name not in ("density", "mask")]
+        super()._apply(fn, *args, **kwargs)
+        for module, name, before in geometry:
+            now = module._buffers[name]
+            if now.element_size() < 4: module._buffers[name] = before.to(now.device)
+        return self
 
     @property
     def affine(self) -> RigidTransform: return RigidTransform(self._affine)
@@ -101,8 +119,9 @@ class DRR(torch.nn.Module):
     @property
     def dtype(self) -> torch.dtype: return self.density.dtype
 
-# %% ../notebooks/api/40_drr.ipynb #4cc5af8d
+# %% ../notebooks/api/40_drr.ipynb #1e1dabba
 @patch
+@full_precision
 def forward(
     self: DRR,
     *args: Tensor,  # Rotation and translation [B, ...] of a parameterization, or one `RigidTransform`
@@ -121,7 +140,7 @@ def forward(
                 f"{[type(a).__name__ for a in args]} with parameterization=None"
             )
         pose = args[0]
-        if not torch.compiler.is_compiling(): assert_rigid(pose.matrix)
+        if can_look(pose.matrix): assert_rigid(pose.matrix)
     else: pose = convert(*args, parameterization=parameterization, convention=convention, degrees=degrees)
     source, target = self.rays(pose, calibration)
     if self.checkpoint_gradients:
@@ -129,8 +148,9 @@ def forward(
     else: img = self.render(self.density, source, target, mask_to_channels, **kwargs)
     return self.reshape_transform(img, len(pose))
 
-# %% ../notebooks/api/40_drr.ipynb #4d2c90e1
+# %% ../notebooks/api/40_drr.ipynb #8502ccd4
 @patch
+@full_precision
 def render(
     self: DRR,
     density: Float[Tensor, "*B X Y Z"],  # Volume to render, such as `drr.density`
@@ -145,7 +165,7 @@ def render(
     labels, n_channels = None, 1
     if mask_to_channels:
         if not hasattr(self, "mask"): raise ValueError("mask_to_channels=True needs a subject with a label map")
-        labels, n_channels = self.mask, int(self.mask.max()) + 1
+        labels, n_channels = self.mask, self.n_channels
     length = (target - source).norm(dim=-1)[:, None].to(self._affine.dtype)
     to_voxels = lambda x: self.affine_inverse(x.to(self._affine)) + (self.voxel_shift - 0.5)
     s, t = to_voxels(source), to_voxels(target)
@@ -153,7 +173,7 @@ def render(
     parts = []
     for k in range(0, t.shape[1], max(1, size)):
         part = s if s.shape[1] == 1 else s[:, k : k + size]
-        parts.append(renderers.render(density, part, t[:, k : k + size], labels, n_channels, self.renderer, self.reduce, n_points=n_points))
+        parts.append(renderers.render(density, part, t[:, k : k + size], labels, n_channels, self.renderer, self.reduce, n_points=n_points, skip_empty=True))
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
     return img * length if self.reduce == "sum" else img
 
@@ -173,8 +193,9 @@ def reshape_transform(
         img = full
     return img.reshape(batch_size, img.shape[1], height, width)
 
-# %% ../notebooks/api/40_drr.ipynb #93182cdf
+# %% ../notebooks/api/40_drr.ipynb #7a7fd448
 @patch
+@full_precision
 def rays(
     self: DRR,
     pose: RigidTransform,
@@ -183,7 +204,7 @@ def rays(
     "The rays of the detector, with the detector on the patient's side of the source."
     source, target = self.detector(pose, calibration)
     if not self.detector.mirrored: return source, target
-    middle = (torch.tensor(self.density.shape[-3:], dtype=self._affine.dtype, device=self._affine.device) - 1) / 2
+    middle = torch.stack([self._affine.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]])
     axis = self.detector.reorient.compose(pose).rotation[:, :, 2]
     behind = ((self.affine(middle[None, None]) - source)[:, 0] * axis).sum(-1) < 0
     return source, torch.where(behind[:, None, None], 2 * source - target, target)
@@ -222,8 +243,9 @@ def rescale_detector_(
     d = self.detector
     self.set_intrinsics_(height=int(d.height * scale), width=int(d.width * scale), delx=d.delx / scale, dely=d.dely / scale)
 
-# %% ../notebooks/api/40_drr.ipynb #00816553
+# %% ../notebooks/api/40_drr.ipynb #94f8865f
 @patch
+@full_precision
 def perspective_projection(
     self: DRR,
     pose: RigidTransform,
@@ -238,6 +260,7 @@ def perspective_projection(
 
 
 @patch
+@full_precision
 def inverse_projection(
     self: DRR,
     pose: RigidTransform,

@@ -43,8 +43,11 @@ def _flat_index(voxels, shape, rays, rays_per_image):
 
 
 def _accumulate(values, rays, labels, size, reduce):
-    "Sum or maximum of `values` [M] into the pixel of their ray and the channel of their label: `size` [B, C, N]."
+    "Sum or maximum of `values` [M] into the pixel of their ray and the channel of their label, if it is one: `size` [B, C, N]."
     B, C, N = size
+    if labels is not None:
+        known = (labels >= 0) & (labels < C)
+        values, rays, labels = values[known], rays[known], labels[known]
     pixels = values.new_zeros(B * N * C)
     index = rays if labels is None else rays * C + labels.long()
     if reduce == "sum": pixels = pixels.scatter_add(0, index, values)
@@ -111,9 +114,21 @@ def _nodes(source, target, shape, n_points):
     safe = torch.where(target == source, 1e-30, target - source)
     a, b = ((r - source) / safe for r in reach)
     enter, leave = torch.minimum(a, b).amax(-1, True).clamp(0, 1), torch.maximum(a, b).amin(-1, True).clamp(0, 1)
-    span = (leave - enter).clamp(min=0)
+    span = (leave - enter).clamp(min=0) * (target != source).any(-1, True)  # no length, no integral
     steps = torch.linspace(0, 1, n_points, dtype=alpha.dtype, device=alpha.device)
     return enter + span * steps, (span / (n_points - 1)).expand(*span.shape[:-1], n_points)
+
+# %% ../../notebooks/api/12_raytrace_reference.ipynb #2286ce1b
+def _with_critical_points(alpha, value):
+    "Crossings [B, N, K] and, between them, where the derivative of the cubic through `value(alpha)` vanishes, and which of these exist."
+    a, h = alpha.detach()[..., :-1], alpha.detach().diff(dim=-1)
+    f0, f1, f2, f3 = (value(a + x * h) for x in (0, 1 / 3, 2 / 3, 1))
+    c1, c2, c3 = -5.5 * f0 + 9 * f1 - 4.5 * f2 + f3, 9 * f0 - 22.5 * f1 + 18 * f2 - 4.5 * f3, -4.5 * f0 + 13.5 * f1 - 13.5 * f2 + 4.5 * f3
+    root = c2 * c2 - 3 * c1 * c3  # of c1 + 2 c2 x + 3 c3 x^2
+    q = -(c2 + torch.copysign(root.clamp(min=0).sqrt(), c2))
+    places = [q / (3 * c3), c1 / q]
+    exist = [torch.ones_like(alpha), *(((root >= 0) & (x > 0) & (x < 1)).to(a.dtype) for x in places)]
+    return torch.cat([alpha, *(a + x.clamp(0, 1).nan_to_num() * h for x in places)], dim=-1), torch.cat(exist, dim=-1)
 
 # %% ../../notebooks/api/12_raytrace_reference.ipynb #190be0d2
 def trilinear(
@@ -122,30 +137,42 @@ def trilinear(
     target: Tensor,  # Ray ends in voxel coordinates, [B, N, 3]
     labels: Tensor | None = None,  # Channel of each voxel, integers [X, Y, Z]
     n_channels: int = 1,
-    reduce: str = "sum",  # "sum" of density along the ray, or the "max"imum of the samples
-    n_points: int | None = None,  # Samples per ray at equal steps; None integrates exactly
+    reduce: str = "sum",  # "sum" of density along the ray, or its "max"imum
+    n_points: int | None = None,  # Samples per ray at equal steps; None is exact
 ) -> Tensor:  # [B, C, N]
     "Integrals of the trilinear interpolant. Each voxel adds to the channel of its label; a maximum goes to that of the nearest voxel."
     shape = [n + 2 for n in volume.shape[-3:]]
     padded = torch.nn.functional.pad(volume, [1] * 6).flatten()
-    owners = None if labels is None else torch.nn.functional.pad(labels, [1] * 6).flatten()
+    owners = None if labels is None else torch.nn.functional.pad(labels, [1] * 6, value=-1).flatten()
     high = torch.tensor(volume.shape[-3:], dtype=target.dtype, device=target.device)
 
-    def trace(source, target):
-        alpha, weight = _nodes(source, target, volume.shape[-3:], n_points)
-        rays, points, weight = _samples(source, target, alpha, weight, -1.0, high)
+    def corners(points, rays, n_rays):
+        "Share of each corner's voxel in the values at `points` [M, 3], and the voxel's position in the padded grid without a batch."
         base = points.detach().floor()
         fraction, base = points - base, base.long() + 1  # the padding shifts voxels by one
-        size, total, parts = (len(target), n_channels, target.shape[1]), 0, []
         for corner in product((0, 1), repeat=3):
             voxels = base + torch.tensor(corner, device=base.device)
             share = torch.stack([f if c else 1 - f for f, c in zip(fraction.unbind(-1), corner)]).prod(0)
-            value = share * padded.index_select(0, _flat_index(voxels, [*volume.shape[:-3], *shape], rays, target.shape[1]))
-            if owners is None or reduce == "max": total = total + value
-            else: parts.append(_accumulate(value * weight, rays, owners[_flat_index(voxels, shape, rays, target.shape[1])], size, reduce))
-        if parts: return sum(parts)
+            yield share * padded.index_select(0, _flat_index(voxels, [*volume.shape[:-3], *shape], rays, n_rays)), _flat_index(voxels, shape, rays, n_rays)
+
+    def trace(source, target):
+        n_rays, size = target.shape[1], (len(target), n_channels, target.shape[1])
+
+        @torch.no_grad()
+        def value(alpha):
+            points = (source[..., None, :] + alpha[..., None] * (target - source)[..., None, :]).flatten(0, -2)
+            inside = ((points >= -1) & (points <= high)).all(-1)
+            rays = torch.arange(len(target) * n_rays, device=alpha.device).repeat_interleave(alpha.shape[-1])
+            return torch.where(inside, sum(v for v, _ in corners(points, rays, n_rays)), 0.0).view(alpha.shape)
+
+        if reduce == "max" and n_points is None:
+            alpha, weight = _with_critical_points(_crossings(source, target, -1.0, volume.shape[-3:]), value)
+        else: alpha, weight = _nodes(source, target, volume.shape[-3:], n_points)
+        rays, points, weight = _samples(source, target, alpha, weight, -1.0, high)
+        if owners is None or reduce == "max": total = sum(v for v, _ in corners(points, rays, n_rays))
+        else: return sum(_accumulate(v * weight, rays, owners[i], size, reduce) for v, i in corners(points, rays, n_rays))
         if reduce == "sum": return _accumulate(total * weight, rays, None, size, reduce)
-        nearest = None if owners is None else owners[_flat_index((points + 1.5).detach().floor().long(), shape, rays, target.shape[1])]
+        nearest = None if owners is None else owners[_flat_index((points + 1.5).detach().floor().long(), shape, rays, n_rays)]
         return _accumulate(total + 0 * weight, rays, nearest, size, reduce)
 
     return _in_chunks(trace, source, target, n_points or 2 * (sum(volume.shape[-3:]) + 5))
