@@ -142,7 +142,7 @@ def forward(
         pose = args[0]
         if can_look(pose.matrix): assert_rigid(pose.matrix)
     else: pose = convert(*args, parameterization=parameterization, convention=convention, degrees=degrees)
-    source, target = self.rays(pose, calibration)
+    with renderers.single_threaded(self.detector.target): source, target = self.rays(pose, calibration)
     if self.checkpoint_gradients:
         img = checkpoint(self.render, self.density, source, target, mask_to_channels, **kwargs, use_reentrant=False)
     else: img = self.render(self.density, source, target, mask_to_channels, **kwargs)
@@ -166,16 +166,18 @@ def render(
     if mask_to_channels:
         if not hasattr(self, "mask"): raise ValueError("mask_to_channels=True needs a subject with a label map")
         labels, n_channels = self.mask, self.n_channels
-    length = (target - source).norm(dim=-1)[:, None].to(self._affine.dtype)
-    to_voxels = lambda x: self.affine_inverse(x.to(self._affine)) + (self.voxel_shift - 0.5)
-    s, t = to_voxels(source), to_voxels(target)
+    shift = self.voxel_shift - 0.5
+    with renderers.single_threaded(target):
+        length = (target - source).norm(dim=-1)[:, None].to(self._affine.dtype)
+        s, t = (self.affine_inverse(x.to(self._affine)) for x in (source, target))
+        if shift: s, t = s + shift, t + shift
     size = t.shape[1] if self.patch_size is None else -(-t.shape[1] // self.n_patches)
     parts = []
     for k in range(0, t.shape[1], max(1, size)):
         part = s if s.shape[1] == 1 else s[:, k : k + size]
         parts.append(renderers.render(density, part, t[:, k : k + size], labels, n_channels, self.renderer, self.reduce, n_points=n_points, skip_empty=True))
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-    return img * length if self.reduce == "sum" else img
+    with renderers.single_threaded(img): return img * length if self.reduce == "sum" else img
 
 # %% ../notebooks/api/40_drr.ipynb #a62b5b16
 @patch

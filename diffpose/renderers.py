@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from functools import cache
 from itertools import product
 
 import torch
 from jaxtyping import Float, Integer
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.weak import WeakIdKeyDictionary
@@ -18,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .raytrace import reference
 
 # %% auto #0
-__all__ = ['BACKENDS', 'forget', 'render']
+__all__ = ['BACKENDS', 'STORED', 'forget', 'single_threaded', 'render']
 
 # %% ../notebooks/api/21_renderers.ipynb #0713e5bf
 def _kernels(backend):
@@ -107,15 +109,16 @@ class _OnlyOnce(torch.autograd.Function):
     def vmap(info, in_dims, grad, *inputs): return _OnlyOnce.apply(grad, *inputs), in_dims[0]
 
 
-def _backward(grad, d_source, d_target, volume, source, target, labels, settings, wanted):
+def _backward(grad, d_source, d_target, source, target, labels, settings, wanted):
     "Gradients of volume, source and target, or None where not wanted."
     method, n_points, backend, shape, dtype = settings
     grads = [None, None, None]
     if wanted[0]: grads[0] = torch.ops.diffpose.backproject(grad, shape, source, target, labels, method, n_points, backend).to(dtype)
-    if wanted[1]:
-        grads[1] = (grad[..., None] * d_source).sum(1)
-        if source.shape[1] != target.shape[1]: grads[1] = grads[1].sum(1, keepdim=True)
-    if wanted[2]: grads[2] = (grad[..., None] * d_target).sum(1)
+    with single_threaded(target):
+        if wanted[1]:
+            grads[1] = (grad[..., None] * d_source).sum(1)
+            if source.shape[1] != target.shape[1]: grads[1] = grads[1].sum(1, keepdim=True)
+        if wanted[2]: grads[2] = (grad[..., None] * d_target).sum(1)
     return grads
 
 # %% ../notebooks/api/21_renderers.ipynb #a385c3bf
@@ -138,7 +141,7 @@ class _Integral(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         d_source, d_target, source, target, labels = ctx.saved_tensors
-        grads = _backward(grad, d_source, d_target, None, source, target, labels, ctx.settings, ctx.needs_input_grad)
+        grads = _backward(grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad)
         if torch.is_grad_enabled(): grads = [g if g is None else _OnlyOnce.apply(g, source, target, grad) for g in grads]
         return *grads, *[None] * 7
 
@@ -170,7 +173,7 @@ def _over_batches(f, size, in_dims, args):
 
 def _compiled_backward(ctx, grad, *_):
     d_source, d_target, source, target, labels = ctx.saved_tensors
-    return *_backward(grad, d_source, d_target, None, source, target, labels, ctx.settings, ctx.needs_input_grad), *[None] * 7
+    return *_backward(grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad), *[None] * 7
 
 
 _project.register_autograd(_compiled_backward, setup_context=_Integral.setup_context)
@@ -240,8 +243,21 @@ def _maximum(volume, source, target, labels, n_channels, method, n_points, backe
     points = torch.where(exists[..., None], s + alpha[..., None] * d, 0.0)
     return torch.where(exists, _interpolate(volume.to(dtype) if volume.dtype == torch.int16 else volume, points), 0.0).to(dtype) + nothing
 
-# %% ../notebooks/api/21_renderers.ipynb #1fb81d17
+# %% ../notebooks/api/21_renderers.ipynb #557ba5b4
+_controller = cache(ThreadpoolController)  # looks once at the libraries that are loaded
+
+
+def single_threaded(
+    x: Tensor,  # What is worked on
+    n_max: int = 2**21,  # Larger tensors are worth waking the others
+):  # Context manager
+    "In this thread, let torch work on CPU tensors of up to `n_max` elements alone."
+    alone = not torch.compiler.is_compiling() and x.device.type == "cpu" and x.numel() <= n_max
+    return _controller().limit(limits=1, user_api="openmp") if alone else nullcontext()
+
+# %% ../notebooks/api/21_renderers.ipynb #d5059b53
 BACKENDS = ("auto", "reference", "cpu", "cuda")
+STORED = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int16)  # what kernels read as it is
 
 
 def _check_render(volume, source, target, labels, n_channels, method, reduce, backend, n_points):
@@ -318,6 +334,7 @@ def render(
     dtype = torch.promote_types(torch.promote_types(source.dtype, target.dtype), torch.float32)
     if volume.dtype == torch.float64: dtype = torch.float64
     source, target = source.to(dtype), target.to(dtype)  # geometry is never coarser than float32
+    if volume.dtype not in STORED: volume = volume.to(dtype)
     backend = _backend(backend, volume.device, dtype)
     with torch.autocast(volume.device.type, enabled=False):
         if backend == "reference":

@@ -91,7 +91,7 @@ def _half_to_float(builder, bits):
 def _voxel(typingctx, volume, index):
     "Read a voxel, which no lane's state overlaps, as a float."
     stored = volume.dtype
-    kind = {types.int16: "int16", types.uint16: "float16", types.uint8: "bfloat16"}.get(stored)
+    kind = {types.int16: "int16", types.uint16: "float16", types.uint32: "bfloat16"}.get(stored)
 
     def codegen(context, builder, sig, args):
         i32, f32 = ir.IntType(32), ir.FloatType()
@@ -104,9 +104,10 @@ def _voxel(typingctx, volume, index):
         word = builder.load(builder.gep(builder.bitcast(data, i32.as_pointer()), [builder.lshr(args[1], one)], inbounds=True), align=2)
         word.set_metadata("noalias", _alias_scope(builder))
         odd = builder.shl(builder.trunc(builder.and_(args[1], one), i32), i32(4))  # 16 for the upper half
-        if kind == "int16": return builder.sitofp(builder.ashr(builder.shl(word, builder.sub(i32(16), odd)), i32(16)), f32)
-        bits = builder.and_(builder.lshr(word, odd), i32(0xFFFF))
-        return builder.bitcast(builder.shl(bits, i32(16)), f32) if kind == "bfloat16" else _half_to_float(builder, bits)
+        upper = builder.shl(word, builder.sub(i32(16), odd))  # the voxel in the upper half, and some other bits in the lower
+        if kind == "int16": return builder.sitofp(builder.ashr(upper, i32(16)), f32)
+        if kind == "bfloat16": return builder.bitcast(builder.and_(upper, i32(0xFFFF0000)), f32)
+        return _half_to_float(builder, builder.lshr(upper, i32(16)))
 
     return (stored if kind is None else types.float32)(volume, index), codegen
 
@@ -120,7 +121,8 @@ def _stored(
     flat = volume.reshape(-1, math.prod(volume.shape[-3:]))
     if volume.element_size() == 2 and flat.shape[1] % 2: flat = torch.nn.functional.pad(flat, (0, 1))  # words have two voxels
     flat = flat.contiguous()
-    if volume.dtype == torch.bfloat16: return flat.view(torch.uint8).numpy()
+    if flat.data_ptr() % 4: flat = flat.clone()
+    if volume.dtype == torch.bfloat16: return flat.view(torch.int32).numpy().view(np.uint32)
     return flat.view(torch.uint16).numpy() if volume.dtype == torch.float16 else flat.numpy()
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #c0c65f7c
