@@ -43,7 +43,7 @@ def make_matrix(
         raise ValueError(
             f"R and t must have shapes [..., 3, 3] and [..., 3] with one batch shape, got {_shape(R)} and {_shape(t)}"
         )
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=R.dtype, device=R.device).expand(*R.shape[:-2], 1, 4)
+    bottom = torch.cat([R.new_zeros(3), R.new_ones(1)]).expand(*R.shape[:-2], 1, 4)  # without a copy from the host
     return torch.cat([torch.cat([R, t[..., None]], dim=-1), bottom], dim=-2)
 
 
