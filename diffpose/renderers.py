@@ -115,10 +115,11 @@ def _backward(grad, d_source, d_target, source, target, labels, settings, wanted
     grads = [None, None, None]
     if wanted[0]: grads[0] = torch.ops.diffpose.backproject(grad, shape, source, target, labels, method, n_points, backend).to(dtype)
     with single_threaded(target):
+        over_channels = lambda d: grad.mT * d[:, 0] if d.shape[1] == 1 else (grad[..., None] * d).sum(1)
         if wanted[1]:
-            grads[1] = (grad[..., None] * d_source).sum(1)
+            grads[1] = over_channels(d_source)
             if source.shape[1] != target.shape[1]: grads[1] = grads[1].sum(1, keepdim=True)
-        if wanted[2]: grads[2] = (grad[..., None] * d_target).sum(1)
+        if wanted[2]: grads[2] = over_channels(d_target)
     return grads
 
 # %% ../notebooks/api/21_renderers.ipynb #a385c3bf
