@@ -201,6 +201,13 @@ def reshape_transform(
         img = full
     return img.reshape(batch_size, img.shape[1], height, width)
 
+# %% ../notebooks/api/40_drr.ipynb #5cfacf73
+@patch
+def _looks_away(self: DRR, to_world):
+    "Does the middle of the volume lie behind the source? [B], from the cameras' matrices [B, 4, 4]."
+    middle = torch.stack([self._affine.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]])
+    return ((self.affine(middle[None, None])[:, 0] - to_world[:, :3, 3]) * to_world[:, :3, 2]).sum(-1) < 0
+
 # %% ../notebooks/api/40_drr.ipynb #7a7fd448
 @patch
 @full_precision
@@ -212,9 +219,7 @@ def rays(
     "The rays of the detector, with the detector on the patient's side of the source."
     source, target = self.detector(pose, calibration)
     if not self.detector.mirrored: return source, target
-    middle = torch.stack([self._affine.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]])
-    axis = self.detector.reorient.compose(pose).rotation[:, :, 2]
-    behind = ((self.affine(middle[None, None]) - source)[:, 0] * axis).sum(-1) < 0
+    behind = self._looks_away(self.detector.reorient.compose(pose).matrix)
     return source, torch.where(behind[:, None, None], 2 * source - target, target)
 
 # %% ../notebooks/api/40_drr.ipynb #34328a92
@@ -254,13 +259,12 @@ def _voxel_rays(self: DRR, pose, calibration=None):
     elif isinstance(calibration, RigidTransform): calibration = calibration.matrix
     elif calibration.ndim == 2: calibration = calibration[None]
     to_world = detector.reorient.compose(pose).matrix
-    camera = self._affine_inverse.double() @ to_world.double()
+    wide = torch.float32 if dtype == torch.float32 and self._affine.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    camera = self._affine_inverse.to(wide) @ to_world.to(wide)
     s = camera[:, None, :3, 3]
-    m = camera[:, :3] @ calibration.double()
+    m = camera[:, :3] @ calibration.to(wide)
     if detector.mirrored:
-        middle = torch.stack([s.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]])
-        away = ((middle - s[:, 0]) @ self._affine[0, :3, :3].double().mT * to_world[:, :3, 2].double()).sum(-1) < 0
-        m = torch.where(away[:, None, None], torch.cat([-m[..., :3], 2 * s.mT - m[..., 3:]], dim=-1), m)
+        m = torch.where(self._looks_away(to_world)[:, None, None], torch.cat([-m[..., :3], 2 * s.mT - m[..., 3:]], dim=-1), m)
     shift = self.voxel_shift - 0.5
     move = _affine_points if torch.compiler.is_compiling() else _AffinePoints.apply
     with renderers.single_threaded(detector.target):
