@@ -132,6 +132,7 @@ class _Integral(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
+        ctx.set_materialize_grads(False)  # or forward mode would traverse a volume of zeros
         volume, source, target, labels, ctx.n_channels, method, n_points, _, backend, _ = inputs
         _, d_source, d_target = output
         ctx.mark_non_differentiable(d_source, d_target)
@@ -141,6 +142,7 @@ class _Integral(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, *_):
+        if grad is None: return (None,) * 10
         d_source, d_target, source, target, labels = ctx.saved_tensors
         grads = _backward(grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad)
         if torch.is_grad_enabled(): grads = [g if g is None else _OnlyOnce.apply(g, source, target, grad) for g in grads]
