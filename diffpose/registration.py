@@ -180,22 +180,21 @@ def _render(view, pose, frame=None, offsets=None, names=()):
     C, dC = C * flip, dC * flip[:, None]
     P = view.to_voxel @ camera
     to = dict(device=view.pixels.device, dtype=view.dtype)
-    with renderers.single_threaded(view.pixels): target = view.pixels @ (P @ C)[:, :3].mT.to(**to)
-    image, d_source, d_target = _project(view, P[:, None, :3, 3].to(**to), target, frame is not None)  # in all threads
-    with renderers.single_threaded(view.pixels):
-        ray = view.pixels @ C[:, :3].mT.to(**to)
-        length = ray.norm(dim=-1)
-        if frame is None: return (image * length).reshape(len(pose), 1, *view.shape)
-        ends = torch.cat([C, torch.eye(4, dtype=torch.float64)[:, 3:].expand(len(pose), 4, 1)], dim=-1)  # [K, 4, 4]: pixel columns, then source
-        moved = torch.einsum("kij,pjl,klm->kpim", (view.to_voxel @ frame)[:, :3], _GENERATORS, frame.inverse() @ camera @ ends)
-        moved = torch.cat([moved, F.pad(torch.einsum("kij,knjm->knim", P[:, :3], dC), (0, 1))], dim=1)  # [K, P, 3, 4]
-        weights = torch.cat([moved[..., :3].flatten(2), moved[..., 3]], dim=-1).to(**to)
-        moments = torch.cat([(d_target[..., None] * view.pixels[:, None]).flatten(2), d_source], dim=-1)  # [K, N, 12]
-        J = (weights @ moments.mT) * length[:, None]
-        for n in range(len(names)):  # a longer ray through the same voxels
-            longer = (ray * (view.pixels @ dC[:, n, :3].mT.to(**to))).sum(-1) / length
-            J[:, 6 + n] += image * longer
-        return torch.cat([(image * length)[:, None], J], dim=1).reshape(len(pose), -1, *view.shape)
+    target = view.pixels @ (P @ C)[:, :3].mT.to(**to)
+    image, d_source, d_target = _project(view, P[:, None, :3, 3].to(**to), target, frame is not None)
+    ray = view.pixels @ C[:, :3].mT.to(**to)
+    length = ray.norm(dim=-1)
+    if frame is None: return (image * length).reshape(len(pose), 1, *view.shape)
+    ends = torch.cat([C, torch.eye(4, dtype=torch.float64)[:, 3:].expand(len(pose), 4, 1)], dim=-1)  # [K, 4, 4]: pixel columns, then source
+    moved = torch.einsum("kij,pjl,klm->kpim", (view.to_voxel @ frame)[:, :3], _GENERATORS, frame.inverse() @ camera @ ends)
+    moved = torch.cat([moved, F.pad(torch.einsum("kij,knjm->knim", P[:, :3], dC), (0, 1))], dim=1)  # [K, P, 3, 4]
+    weights = torch.cat([moved[..., :3].flatten(2), moved[..., 3]], dim=-1).to(**to)
+    moments = torch.cat([(d_target[..., None] * view.pixels[:, None]).flatten(2), d_source], dim=-1)  # [K, N, 12]
+    J = (weights @ moments.mT) * length[:, None]
+    for n in range(len(names)):  # a longer ray through the same voxels
+        longer = (ray * (view.pixels @ dC[:, n, :3].mT.to(**to))).sum(-1) / length
+        J[:, 6 + n] += image * longer
+    return torch.cat([(image * length)[:, None], J], dim=1).reshape(len(pose), -1, *view.shape)
 
 # %% ../notebooks/api/51_registration.ipynb #a2407293
 class _Problem:
@@ -224,9 +223,8 @@ class _Problem:
         "Cost [K], gradient and Hessian at poses [K, V, 4, 4] and offsets [K, n], and what they are made of."
         frames = self.frames(poses)
         images = [_render(v, poses[:, k], frames[:, b], offsets, self.names) for k, (v, b) in enumerate(zip(self.views, self.blocks))]
-        with renderers.single_threaded(self.views[0].pixels):
-            parts = [residuals.linearize(v.residuals, x, None if weights is None else w) for v, x, w in zip(self.views, images, weights or images)]
-            return self.combine(parts, frames, offsets)
+        parts = [residuals.linearize(v.residuals, x, None if weights is None else w) for v, x, w in zip(self.views, images, weights or images)]
+        return self.combine(parts, frames, offsets)
 
     def combine(self, parts, frames, offsets):
         K, P = len(frames), self.n_unknowns
@@ -245,9 +243,8 @@ class _Problem:
     def reweighed(self, now, offsets):
         "The same with robust weights of its own residuals."
         if self.robust is None: return now
-        with renderers.single_threaded(self.views[0].pixels):
-            weights = [residuals.robust_weights(part, self.robust) for part in now.parts]
-            return self.combine([residuals.linearize_features(p, w) for p, w in zip(now.parts, weights)], now.frames, offsets)
+        weights = [residuals.robust_weights(part, self.robust) for part in now.parts]
+        return self.combine([residuals.linearize_features(p, w) for p, w in zip(now.parts, weights)], now.frames, offsets)
 
     def moved(self, poses, offsets, frames, step):
         "Poses and offsets after a step [K, P]."
@@ -331,10 +328,10 @@ class RegistrationResult:
 
     pose: RigidTransform  # One for each X-ray
     covariance: Float[Tensor, "*V 6 6"]  # One for all X-rays if their geometry is known, else one for each [mm, degrees]; NaN if interrupted
-    similarity_before: float  # Of the first pose, at the finest level; 1 is the best
+    similarity_before: float  # Of the first pose, at the finest level, all pixels alike; 1 is the best
     similarity_after: float
     trajectory: RigidTransform  # Of the first X-ray, from the first pose to the last, along the best start
-    similarity: Float[Tensor, "T"]  # Of each pose of the trajectory, at its own level
+    similarity: Float[Tensor, "T"]  # Of each pose of the trajectory, at its own level and with its robust weights
     levels: Tensor  # Longer side of the image at which each was compared [pixels]
     n_iterations: int  # Steps that were tried, all levels together
     n_renders: int  # Images rendered, of all starts and views
@@ -342,7 +339,7 @@ class RegistrationResult:
     converged: bool
     reason: str  # Why it stopped
     frame: Float[Tensor, "*V 4 4"]  # Right, down and depth in the world, at the middle of the CT
-    intrinsics: dict[str, float] = field(default_factory=dict)  # Those that were unknown [mm]
+    intrinsics: dict[str, float] = field(default_factory=dict)  # Those that were unknown, of the first detector [mm]; empty if it stopped before
     intrinsics_deviations: dict[str, float] = field(default_factory=dict)  # Their standard deviations [mm]
 
     @property
@@ -469,14 +466,22 @@ def _as_lists(drr, xray, pose, mask):
     return drrs, xrays, valid
 
 
+_SELECTED = WeakIdKeyDictionary()
+
+
 def _density(drr, structures):
-    "The volume to render: all of it, or the voxels of some structures."
+    "The volume to render: all of it, or the voxels of some structures, remembered as long as neither volume nor labels change."
     if structures is None: return drr.density
     if not hasattr(drr, "mask"): raise ValueError("structures needs a subject with a label map")
-    present = set(drr.mask.unique().tolist())
+    known = renderers._remembered(_SELECTED, drr.density, lambda volume: {})
+    labels = drr.mask, drr.mask._version
+    if known.get("labels", (None, 0))[0] is not labels[0] or known["labels"][1] != labels[1]:
+        known.clear()
+        known.update(labels=labels, present=set(drr.mask.unique().tolist()))
     names = [structures] if isinstance(structures, (str, int)) else structures
-    ids = {i for name in names for i in label_ids(name, drr.subject.structures, present)}
-    return drr.density * torch.isin(drr.mask, torch.tensor(sorted(ids), dtype=drr.mask.dtype, device=drr.mask.device))
+    ids = tuple(sorted({i for name in names for i in label_ids(name, drr.subject.structures, known["present"])}))
+    if ids not in known: known[ids] = drr.density * torch.isin(drr.mask, torch.tensor(ids, dtype=drr.mask.dtype, device=drr.mask.device))
+    return known[ids]
 
 
 def _levels(drrs, depths):
@@ -511,7 +516,7 @@ class _Watch:
         self.bar.set_postfix_str(f"{size} px, similarity {1 - float(cost[best]):.4f}")
         self.bar.update()
         if self.callback is not None:
-            state = SimpleNamespace(pose=RigidTransform(poses[best]), similarity=1 - float(cost[best]), level=size, iteration=self.n_iterations)
+            state = SimpleNamespace(pose=RigidTransform(poses[best].clone()), similarity=1 - float(cost[best]), level=size, iteration=self.n_iterations)
             if self.callback(state): raise _Stop("stopped by the callback")
         if self.max_seconds is not None and time.perf_counter() - self.start > self.max_seconds: raise _Stop(f"the time limit of {self.max_seconds:g} s")
 
@@ -611,13 +616,13 @@ def register(
     xray: Float[Tensor, "V 1 H W"] | Sequence[Tensor],  # Line integrals, dense parts bright (`diffpose.xray.log_transform`), on the detectors' pixels
     pose: RigidTransform,  # First guess, one for each X-ray
     similarity: str | dict[str, float] = "gradient",  # "gradient", "patch", "global", or {name: weight} of several
-    mask: Bool[Tensor, "V H W"] | Sequence[Tensor | None] | None = None,  # Valid pixels; all if None
+    mask: Bool[Tensor, "V H W"] | Sequence[Tensor | None] | None = None,  # Valid pixels, also as [V, 1, H, W]; all if None
     structures: str | int | Sequence[str | int] | None = None,  # Render only these structures of the label map
     robust: float | None = 4.0,  # Residuals beyond so many standard deviations lose weight; None: all count alike
     n_starts: int = 8,  # Poses to start from: the given one, and others around it
     spread: tuple[float, float] = (10.0, 30.0),  # How far around: degrees about and mm along each axis, twice as much in depth
     geometry: str = "known",  # Several X-rays: "known" keeps their poses relative to each other, "free" does not
-    intrinsics: dict[str, float] | None = None,  # Unknown "sdd", "x0", "y0" of the detectors, and how far they may be off (standard deviation) [mm]
+    intrinsics: dict[str, float] | None = None,  # Unknown "sdd", "x0", "y0", all detectors off by the same, and how far they may be (standard deviation) [mm]
     levels: Sequence[int] | None = None,  # Longer sides of the images to compare, coarse to fine [pixels]; from detector and voxels if None
     renderer: str = "trilinear",  # "trilinear" or "siddon"
     n_iterations: int = 30,  # At most, at each level
@@ -638,14 +643,14 @@ def register(
     options = dict(similarity=similarity, structures=structures, robust=robust, n_starts=n_starts, spread=spread, levels=levels, renderer=renderer,
                    n_iterations=n_iterations, tolerance=tolerance, max_seconds=max_seconds, seed=seed, progress=progress, verbose=verbose, callback=callback)
     if geometry == "free" and len(xrays) > 1:
-        alone = [register(d, x, pose[k], mask=[v], **options) for k, (d, x, v) in enumerate(zip(drrs, xrays, valid))]
-        with torch.no_grad(): return _merge(alone, drrs, xrays, valid, intrinsics, options, pose)
+        alone = _each_alone(drrs, xrays, valid, pose, options)
+        with renderers.kernels_threaded(drrs[0].detector.target), torch.no_grad(): return _merge(alone, drrs, xrays, valid, intrinsics, options, pose)
     densities = {id(d): _density(d, structures) for d in drrs}
     first = pose.matrix.detach().double().cpu()[None]
     depths = _depths(drrs, first[0])
     sizes = _levels(drrs, depths) if levels is None else [[n] * len(drrs) for n in sorted(levels)]
     show = hasattr(sys, "ps1") and sys.stderr.isatty() if progress is None else progress
-    with tqdm(total=len(sizes) * n_iterations, disable=not show, leave=False, desc="register") as bar, torch.no_grad():
+    with tqdm(total=len(sizes) * n_iterations, disable=not show, leave=False, desc="register") as bar, renderers.kernels_threaded(drrs[0].detector.target), torch.no_grad():
         build = lambda level, robust: _Problem([_View(d, densities[id(d)], x, v, n, similarity, depth, renderer) for d, x, v, n, depth in zip(drrs, xrays, valid, level, depths)], [0] * len(drrs), robust=robust)
         return _coarse_to_fine(build, sizes, first, intrinsics, _Watch(max_seconds, callback, bar, len(sizes)), options, pose)
 
@@ -721,7 +726,21 @@ def _result(problem, first, poses, offsets, watch, done, reason, pose, shifts):
         intrinsics_deviations={name: float(covariance[n + i, n + i]) ** 0.5 for i, name in enumerate(problem.names)},
     )
 
-# %% ../notebooks/api/51_registration.ipynb #89481902
+# %% ../notebooks/api/51_registration.ipynb #0c981430
+_STOPPED = ("stopped by", "the time limit", "interrupted")
+
+
+def _each_alone(drrs, xrays, valid, pose, options):
+    "Results of all X-rays, each for itself; after a stop the others do no more than say where they are."
+    results, start, stop = [], time.perf_counter(), None
+    for k, (d, x, v) in enumerate(zip(drrs, xrays, valid)):
+        left = None if options["max_seconds"] is None else max(1e-9, options["max_seconds"] - (time.perf_counter() - start))
+        now = options | (dict(max_seconds=left) if stop is None else dict(callback=lambda state: True))
+        results.append(register(d, x, pose[k], mask=[v], **now))
+        if stop is None and results[-1].reason.startswith(_STOPPED): stop = results[-1].reason
+    return results
+
+
 def _merge(alone, drrs, xrays, valid, intrinsics, options, pose):
     "One result of X-rays that were registered each for itself; unknown intrinsics are then found together."
     poses = torch.stack([r.pose.matrix[0].double().cpu() for r in alone])[None]
@@ -733,10 +752,15 @@ def _merge(alone, drrs, xrays, valid, intrinsics, options, pose):
     watch.path = [(t[None], torch.tensor([1 - float(s)]).double(), int(n)) for t, s, n in zip(alone[0].trajectory.matrix.double().cpu(), alone[0].similarity, alone[0].levels)]
     watch.n_iterations, watch.n_renders = sum(r.n_iterations for r in alone), sum(r.n_renders for r in alone)
     watch.start -= sum(r.seconds for r in alone)
+    stopped = any(r.reason.startswith(_STOPPED) for r in alone)
     done, reason = all(r.converged for r in alone), "; ".join(f"X-ray {k}: {r.reason}" for k, r in enumerate(alone))
-    if intrinsics:
-        poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
-        done, reason = done and best != "iterations", reason + f"; all with intrinsics: {best}"
+    if intrinsics and not stopped:
+        try:
+            poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
+            done, reason = done and best != "iterations", reason + f"; all with intrinsics: {best}"
+        except (_Stop, KeyboardInterrupt) as stop:
+            problem, poses, offsets, _ = watch.latest
+            done, reason = False, reason + f"; all with intrinsics: {str(stop) or 'interrupted'}"
     shifts = [_scale_shift(r.trajectory.matrix, r.levels, r.frame) for r in alone]
     return _result(problem, pose.matrix.detach().double().cpu()[None], poses, offsets, watch, done, reason, pose, shifts)
 

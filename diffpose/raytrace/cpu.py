@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 __all__ = ['LANES', 'PLANE', 'ORIGIN', 'INVERSE', 'STEP', 'SLOPE', 'SPACING', 'CELL', 'LAST', 'SOURCE', 'DIRECTION', 'ALPHA',
            'START', 'END', 'ENTER', 'LEAVE', 'SUM', 'G0', 'H0', 'G1', 'H1', 'G2', 'H2', 'HOP', 'SKIP', 'N_FLOATS',
            'VOXEL', 'FIRST', 'AHEAD', 'STRIDE', 'AXIS', 'OFFSET', 'ENTERED', 'LEFT', 'STATUS', 'N_INTS', 'PREFETCH',
-           'BRICK', 'CHANNELS', 'MAXIMUM', 'ADJOINT', 'SIDDON', 'CELLS', 'SAMPLES', 'occupancy', 'project',
+           'BRICK', 'CHANNELS', 'MAXIMUM', 'ADJOINT', 'SIDDON', 'CELLS', 'SAMPLES', 'n_threads', 'occupancy', 'project',
            'backproject', 'find_maximum']
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #e174fbd2
@@ -977,7 +978,10 @@ def _visit_order(shape, source, target):
     _in_threads(lambda i: _visit_keys(shape, source, target, a0, i * chunk, keys[i * chunk : (i + 1) * chunk]), -(-n // chunk))
     return _counting_sort(keys, ((shape[u] - 1) // 4 + 1) * 4 * shape[w])
 
-# %% ../../notebooks/api/13_raytrace_cpu.ipynb #67a365da
+# %% ../../notebooks/api/13_raytrace_cpu.ipynb #37e26e7f
+n_threads = ContextVar("n_threads", default=None)  # of the kernels, where torch itself is held to one
+
+
 def _in_threads(work, n_items):
     "Call `work(i)` for all i in `range(n_items)`; whoever is free takes the next one."
     items = iter(range(n_items))
@@ -985,7 +989,7 @@ def _in_threads(work, n_items):
     def drain():
         for i in items: work(i)
 
-    n_others = min(torch.get_num_threads(), n_items) - 1
+    n_others = min(n_threads.get() or torch.get_num_threads(), n_items) - 1
     if n_others < 1: return drain()
     with ThreadPoolExecutor(n_others) as pool:
         others = [pool.submit(drain) for _ in range(n_others)]
