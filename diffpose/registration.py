@@ -133,7 +133,6 @@ class _View:
         self.calibration = torch.stack([calibration[:, 0], calibration[:, 1], calibration[:, 2] + calibration[:, 3]], dim=-1)  # [4, 3]
         self.reorient, self.mirrored, self.dtype = d._reorient.double().cpu(), d.mirrored, dtype
         self.pixel, self.middle, self.orientation = float(pixel), _middle(drr), drr.subject.orientation
-
         self.image_axes = torch.tensor([-1.0 if d.reverse_x_axis else 1.0, -1.0, 1.0], dtype=torch.float64)
 
     def camera(self, pose):
@@ -200,9 +199,9 @@ def _render(view, pose, frame=None, offsets=None, names=()):
 class _Problem:
     "Views of one level, with what is unknown: `blocks[v]` is the twist that moves view v."
 
-    def __init__(self, views, blocks, names=(), prior=None, robust=None):
+    def __init__(self, views, blocks, names=(), robust=None):
         self.views, self.blocks, self.names, self.robust = views, blocks, names, robust
-        self.n_blocks, self.prior = max(blocks) + 1, prior  # prior: Hessian of the offsets [n]
+        self.n_blocks, self.prior, self.variance = max(blocks) + 1, None, 1.0  # prior: Hessian of the offsets [n]
         self.n_unknowns = 6 * self.n_blocks + len(names)
         self.columns = [[*range(6 * b, 6 * b + 6), *range(6 * self.n_blocks, self.n_unknowns)] for b in blocks]
 
@@ -501,9 +500,9 @@ class _Stop(Exception): "Time is up, or a callback said so."
 class _Watch:
     "Counts what is done, keeps the paths of all starts, and stops when it is time."
 
-    def __init__(self, max_seconds, callback, bar, total):
+    def __init__(self, max_seconds, callback, bar):
         self.start, self.max_seconds, self.callback = time.perf_counter(), max_seconds, callback
-        self.bar, self.n_renders, self.n_iterations, self.path, self.total = bar, 0, 0, [], total
+        self.bar, self.n_renders, self.n_iterations, self.path, self.latest = bar, 0, 0, [], None
 
     def rendered(self, n): self.n_renders += n
 
@@ -511,7 +510,7 @@ class _Watch:
         size = max(problem.views[0].shape)
         best = int(cost.argmin())
         self.path.append((poses[:, 0].clone(), cost.clone(), size))
-        self.latest = problem, poses[best : best + 1].clone(), offsets[best : best + 1].clone(), best
+        self.latest = problem, poses[best : best + 1].clone(), offsets[best : best + 1].clone()
         self.n_iterations += 1
         self.bar.set_postfix_str(f"{size} px, similarity {1 - float(cost[best]):.4f}")
         self.bar.update()
@@ -520,12 +519,16 @@ class _Watch:
             if self.callback(state): raise _Stop("stopped by the callback")
         if self.max_seconds is not None and time.perf_counter() - self.start > self.max_seconds: raise _Stop(f"the time limit of {self.max_seconds:g} s")
 
+    def stop(self):
+        "Problem, poses and offsets of the best start so far, whose path is kept."
+        self.choose([int(self.path[-1][1].argmin())])
+        return self.latest
+
     def choose(self, kept): self.path = [(poses[kept], cost[kept], size) for poses, cost, size in self.path]
 
 
 def _starts(problem, poses, n, spread, seed):
     "The given poses and n - 1 others [n, V, 4, 4], turned and shifted together by up to `spread`, twice as much in depth."
-    generator = torch.Generator().manual_seed(seed)
     angle, shift = math.radians(spread[0]), torch.tensor([spread[1], spread[1], 2 * spread[1]], dtype=torch.float64)
     draws = torch.quasirandom.SobolEngine(6, scramble=True, seed=seed).draw(n, dtype=torch.float64) * 2 - 1
     draws[0] = 0
@@ -572,7 +575,7 @@ def _covariance(problem, poses, offsets):
     now = problem.reweighed(problem.evaluate(poses, offsets), offsets)
     g, H = _block_equations(problem, now)
     prior = None if problem.prior is None else torch.diag(F.pad(problem.prior, (6 * problem.n_blocks, 0)))
-    if not torch.linalg.eigvalsh(now.hessian[0])[0] > 0: return torch.full_like(now.hessian[0], torch.nan), now
+    if not (now.hessian.isfinite().all() and torch.linalg.eigvalsh(now.hessian[0])[0] > 0): return torch.full_like(now.hessian[0], torch.nan), now
     cov = residuals.jackknife_covariance(g, H, prior)
     if prior is not None:  # what is known beforehand is uncertain itself
         inverse = torch.linalg.inv(now.hessian[0])
@@ -652,7 +655,7 @@ def register(
     show = hasattr(sys, "ps1") and sys.stderr.isatty() if progress is None else progress
     with tqdm(total=len(sizes) * n_iterations, disable=not show, leave=False, desc="register") as bar, renderers.kernels_threaded(drrs[0].detector.target), torch.no_grad():
         build = lambda level, robust: _Problem([_View(d, densities[id(d)], x, v, n, similarity, depth, renderer) for d, x, v, n, depth in zip(drrs, xrays, valid, level, depths)], [0] * len(drrs), robust=robust)
-        return _coarse_to_fine(build, sizes, first, intrinsics, _Watch(max_seconds, callback, bar, len(sizes)), options, pose)
+        return _coarse_to_fine(build, sizes, first, intrinsics, _Watch(max_seconds, callback, bar), options, pose)
 
 # %% ../notebooks/api/51_registration.ipynb #2be9969c
 def _coarse_to_fine(build, sizes, first, intrinsics, watch, options, pose):
@@ -670,19 +673,18 @@ def _coarse_to_fine(build, sizes, first, intrinsics, watch, options, pose):
             if options["verbose"]: print(f"{max(problem.views[0].shape):4d} px: similarity {1 - float(cost.min()):.4f} from {len(poses)} starts, {watch.n_iterations} iterations so far")
             poses, offsets = _best(watch, poses, offsets, cost, 1 if last else max(1, len(poses) // 4), problem.views[0].pixel)
         shifts = [_scale_shift(torch.stack([p[0] for p, _, _ in watch.path]), torch.tensor([n for _, _, n in watch.path]), problem.frames(poses)[0, 0])]
-        if intrinsics: poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
+        if intrinsics: problem, poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
         done, reason = best != "iterations", {"step": "the last step was below the tolerance", "damping": "no step raises the similarity any more", "iterations": f"{options['n_iterations']} iterations at the finest level were not enough"}[best]
     except (_Stop, KeyboardInterrupt) as stop:
+        if watch.latest is None: raise  # nothing is known yet
         reason = str(stop) or "interrupted"
-        problem, poses, offsets, best = watch.latest
-        watch.choose([best])
+        problem, poses, offsets = watch.stop()
     return _result(problem, first, poses, offsets, watch, done, reason, pose, shifts)
 
 
 def _with_intrinsics(problem, poses, intrinsics, options, watch):
     "Once more at the finest level with intrinsics unknown; twice, as the weight of what is known beforehand depends on the residuals."
-    problem.names = tuple(intrinsics)
-    problem.__init__(problem.views, problem.blocks, problem.names, None, problem.robust)
+    problem = _Problem(problem.views, problem.blocks, tuple(intrinsics), robust=problem.robust)
     offsets = torch.zeros(1, len(intrinsics), dtype=torch.float64)
     deviations = torch.tensor(list(intrinsics.values()), dtype=torch.float64)
     for _ in range(2):
@@ -691,7 +693,7 @@ def _with_intrinsics(problem, poses, intrinsics, options, watch):
         problem.variance = _effective_variance(problem, now)
         problem.prior = problem.variance / deviations**2
         poses, offsets, _, reasons = _minimize(problem, poses, offsets, options["n_iterations"], options["tolerance"] * problem.views[0].pixel, watch)
-    return poses, offsets, reasons[0]
+    return problem, poses, offsets, reasons[0]
 
 
 def _scale_shift(poses, levels, frame):
@@ -748,7 +750,7 @@ def _merge(alone, drrs, xrays, valid, intrinsics, options, pose):
     sizes = _levels(drrs, depths)[-1] if options["levels"] is None else [max(options["levels"])] * len(drrs)
     views = [_View(d, _density(d, options["structures"]), x, v, n, options["similarity"], depth, options["renderer"]) for d, x, v, n, depth in zip(drrs, xrays, valid, sizes, depths)]
     problem, offsets = _Problem(views, list(range(len(views))), robust=options["robust"]), torch.zeros(1, 0, dtype=torch.float64)
-    watch = _Watch(options["max_seconds"], options["callback"], tqdm(disable=True), 0)
+    watch = _Watch(options["max_seconds"], options["callback"], tqdm(disable=True))
     watch.path = [(t[None], torch.tensor([1 - float(s)]).double(), int(n)) for t, s, n in zip(alone[0].trajectory.matrix.double().cpu(), alone[0].similarity, alone[0].levels)]
     watch.n_iterations, watch.n_renders = sum(r.n_iterations for r in alone), sum(r.n_renders for r in alone)
     watch.start -= sum(r.seconds for r in alone)
@@ -756,10 +758,10 @@ def _merge(alone, drrs, xrays, valid, intrinsics, options, pose):
     done, reason = all(r.converged for r in alone), "; ".join(f"X-ray {k}: {r.reason}" for k, r in enumerate(alone))
     if intrinsics and not stopped:
         try:
-            poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
+            problem, poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
             done, reason = done and best != "iterations", reason + f"; all with intrinsics: {best}"
         except (_Stop, KeyboardInterrupt) as stop:
-            problem, poses, offsets, _ = watch.latest
+            if watch.latest is not None: problem, poses, offsets = watch.latest
             done, reason = False, reason + f"; all with intrinsics: {str(stop) or 'interrupted'}"
     shifts = [_scale_shift(r.trajectory.matrix, r.levels, r.frame) for r in alone]
     return _result(problem, pose.matrix.detach().double().cpu()[None], poses, offsets, watch, done, reason, pose, shifts)

@@ -117,16 +117,16 @@ class Residuals:
 
 def _mean(z, w): return (w * z).sum(-1, keepdim=True) / w.sum(-1, keepdim=True).clamp(min=1e-12)
 
-# %% ../notebooks/api/23_residuals.ipynb #4f2c1e9f
+# %% ../notebooks/api/23_residuals.ipynb #a811b1ad
 def _normalize(z, w, floor):
-    "Unit vectors [K, 1, G, M] and their derivatives [K, P, G, M], weighted, from z [K, 1 + P, G, M]."
+    "Unit vectors [K, 1, G, M], their derivatives [K, P, G, M], and which groups have contrast [K, 1, G, 1], from z [K, 1 + P, G, M]."
     z = z - _mean(z, w)
     x, J = z[:, :1], z[:, 1:]
     square = (w * x * x).sum(-1, keepdim=True) + floor * w.sum(-1, keepdim=True)
     seen = square > 1e-20  # a group without contrast, or without a valid pixel, says nothing
     norm = torch.where(seen, torch.where(seen, square, 1.0).sqrt(), torch.inf)
     x = x / norm
-    return x, (J - x * (w * x * J).sum(-1, keepdim=True)) / norm if J.shape[1] else J
+    return x, (J - x * (w * x * J).sum(-1, keepdim=True)) / norm if J.shape[1] else J, seen
 
 
 class Linearization:
@@ -135,14 +135,15 @@ class Linearization:
     def __init__(self, residuals, features, weights):
         self.residuals, self.features, self.weights = residuals, features, weights
         total = sum(residuals.parts.values())
-        self.scales, self.r, self.J = [], [], []
+        self.scales, self.r, self.J, empty = [], [], [], 0.0
         for z, y, w, floor, alpha in zip(features, residuals.targets, weights, residuals.floors, residuals.parts.values()):
-            x, J = _normalize(z, w, floor)
-            used = (w.sum(-1) > 0).sum(-1)  # groups with a valid pixel
+            x, J, seen = _normalize(z, w, floor)
+            used = w.sum(-1, keepdim=True) > 0  # groups with a valid pixel
             self.r.append(x - _normalize(y, w, floor)[0])
             self.J.append(J)
-            self.scales.append((alpha / total / used.clamp(min=1)).to(z)[..., None, None])
-        self.cost = sum(0.5 * (a * w * r * r).sum((1, 2, 3)).double() for a, w, r in zip(self.scales, weights, self.r)).cpu()
+            self.scales.append((alpha / total / used.sum(2, keepdim=True).clamp(min=1)).to(z))
+            empty = empty + 0.5 * (self.scales[-1] * (used & ~seen)).sum((1, 2, 3)).double()  # looking away must not pay
+        self.cost = (empty + sum(0.5 * (a * w * r * r).sum((1, 2, 3)).double() for a, w, r in zip(self.scales, weights, self.r))).cpu()
 
     def normal_equations(self) -> tuple[Float[Tensor, "K P"], Float[Tensor, "K P P"]]:
         "Gradient of the cost and its Gauss-Newton Hessian."
