@@ -787,11 +787,17 @@ class SparseRegistration(nn.Module):
         self.drr, self.parameterization, self.convention = drr, parameterization, convention
         self.rotation, self.translation = (nn.Parameter(x.detach().clone()) for x in (rotation, translation))
         self.height, self.width = d.height, d.width
-        self.n_patches, self.patch_size = n_patches, self._check_patch(patch_size)
-        features = torch.ones(d.height, d.width) if features is None else torch.as_tensor(features).reshape(features.shape[-2:])
-        if tuple(features.shape) != (d.height, d.width) or not (features >= 0).all() or not features.sum() > 0:
-            raise ValueError(f"features must be a map [{d.height}, {d.width}] of values of at least zero, not all zero, got {list(features.shape)}")
+        if d.n_subsample is not None: raise ValueError("drr must render all its pixels (p_subsample=None): the patches are drawn here")
+        self.n_patches, self.patch_size = self._check_number(n_patches), self._check_patch(patch_size)
+        features = torch.ones(d.height, d.width) if features is None else torch.as_tensor(features)
+        if features.numel() == d.height * d.width: features = features.reshape(features.shape[-2:])
+        if tuple(features.shape) != (d.height, d.width) or not (features >= 0).all() or not 0 < features.sum() < math.inf:
+            raise ValueError(f"features must be a map [{d.height}, {d.width}] of finite values of at least zero, not all zero, got {list(features.shape)}")
         self.register_buffer("features", features.detach().to(rotation))
+
+    def _check_number(self, n):
+        if n is not None and (n != int(n) or n < 1): raise ValueError(f"n_patches must be a whole number of at least 1, got {n}")
+        return n
 
     def _check_patch(self, size):
         if size % 2 == 0 or not 1 <= size <= min(self.height, self.width): raise ValueError(f"patch_size must be odd and at most {min(self.height, self.width)} pixels, got {size}")
@@ -824,7 +830,7 @@ def forward(
     patch_size: int | None = None,  # From now on, if given
 ) -> tuple[Tensor, Bool[Tensor, "n H W"]]:  # Image [1, 1, H, W], or the rays [1, 1, N] under any patch; and the patches' masks
     "Render the whole image, or a new draw of patches."
-    if n_patches is not None: self.n_patches = n_patches
+    if n_patches is not None: self.n_patches = self._check_number(n_patches)
     if patch_size is not None: self.patch_size = self._check_patch(patch_size)
     if self.n_patches is None: return self.drr(self.pose), torch.ones(1, self.height, self.width, dtype=torch.bool, device=self.features.device)
     mask = self.draw_patches()
