@@ -132,7 +132,7 @@ class _View:
         self.pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3).to(drr._affine)
         self.calibration = torch.stack([calibration[:, 0], calibration[:, 1], calibration[:, 2] + calibration[:, 3]], dim=-1)  # [4, 3]
         self.reorient, self.mirrored, self.dtype = d._reorient.double().cpu(), d.mirrored, dtype
-        self.pixel, self.middle, self.orientation = float(pixel), _middle(drr), drr.subject.orientation
+        self.pixel, self.middle, self.orientation = float(pixel), _middle(drr), getattr(drr.subject, "orientation", None)
         self.image_axes = torch.tensor([-1.0 if d.reverse_x_axis else 1.0, -1.0, 1.0], dtype=torch.float64)
 
     def camera(self, pose):
