@@ -79,7 +79,7 @@ def _draw(fig, ax, image, title, ticks, **kwargs):
     ax.set_title(title, fontsize=9)
     ax.axis("off")
     bar = fig.colorbar(drawn, ax=ax, location="bottom", shrink=0.8, ticks=ticks, format="%.3g")
-    bar.ax.tick_params(labelsize=7)
+    bar.ax.tick_params(labelsize=8)
 
 
 def plot_img_jacobian(
@@ -93,7 +93,7 @@ def plot_img_jacobian(
         raise ValueError(f"I and J must have shapes [B, 1, H, W] and [n, B, H, W], got {list(I.shape)} and {list(J.shape)}")
     if names is None: names = [f"rotation {k + 1}" for k in range(len(J) - 3)] + ["translation x", "translation y", "translation z"]
     if len(names) != len(J): raise ValueError(f"names must be one for each of J's {len(J)} rows, got {len(names)}")
-    fig, axs = plt.subplots(len(I), 1 + len(J), figsize=(1.6 * (1 + len(J)), 2.1 * len(I)), squeeze=False, layout="constrained")
+    fig, axs = plt.subplots(len(I), 1 + len(J), figsize=(1.28 * (1 + len(J)), 1.75 * len(I)), squeeze=False, layout="constrained")
     for image, derivatives, row in zip(I.detach().cpu().numpy(), J.detach().cpu().numpy().swapaxes(0, 1), axs):
         _draw(fig, row[0], image[0], "image", None, **dict(cmap="gray") | kwargs)
         for derivative, name, ax in zip(derivatives, names, row[1:]):

@@ -285,7 +285,7 @@ def _minimize(problem, poses, offsets, n_iterations, tolerance, watch):
         watch.rendered(len(todo) * len(problem.views))
         promised = -(step * g).sum(-1) - 0.5 * torch.einsum("kp,kpq,kq->k", step, H, step)
         gain = cost[todo] - new.cost
-        better = (gain > 0) & new.cost.isfinite()
+        better = (gain > 0) & new.cost.isfinite() & (new.hessian.diagonal(dim1=-2, dim2=-1).amax(-1) > 0)  # nor past the patient, where nothing pulls back
         new = problem.reweighed(new, o)
         if problem.robust is not None:
             for view, part in zip(weights, new.parts):
@@ -627,7 +627,7 @@ def register(
     geometry: str = "known",  # Several X-rays: "known" keeps their poses relative to each other, "free" does not
     intrinsics: dict[str, float] | None = None,  # Unknown "sdd", "x0", "y0", all detectors off by the same, and how far they may be (standard deviation) [mm]
     levels: Sequence[int] | None = None,  # Longer sides of the images to compare, coarse to fine [pixels]; from detector and voxels if None
-    renderer: str = "trilinear",  # "trilinear" or "siddon"
+    renderer: str = "trilinear",  # "trilinear", or "siddon", whose derivatives mislead over a finite step
     n_iterations: int = 30,  # At most, at each level
     tolerance: float = 0.01,  # Stop at steps that move the patient by less than so many pixels (as wide as they are in the patient)
     max_seconds: float | None = None,  # Stop after this time with the best pose so far
@@ -696,6 +696,9 @@ def _with_intrinsics(problem, poses, intrinsics, options, watch):
     return problem, poses, offsets, reasons[0]
 
 
+_STOPPED = ("stopped by", "the time limit", "interrupted")  # reasons of what stopped early, which returns the best pose of its level
+
+
 def _scale_shift(poses, levels, frame):
     """What is left of the error of finite pixels, a twist in `frame` [mm, degrees]: how far the finest level moved the pose from where the
     level before left it, over (ratio of the levels)^2 - 1 (Richardson 1911, for errors of second order). Zero if there is one level.
@@ -709,11 +712,14 @@ def _scale_shift(poses, levels, frame):
 
 def _result(problem, first, poses, offsets, watch, done, reason, pose, shifts):
     before = 1 - float(problem.evaluate(first, torch.zeros(1, len(problem.names), dtype=torch.float64)).cost[0])
+    plain = problem.evaluate(poses, offsets)
+    similarity = 1 - sum(float(p.cost[0]) for p in plain.parts) / len(plain.parts)
+    if not reason.startswith(_STOPPED) and similarity < before - 0.05:  # robust weights may cost a little, but not that much
+        poses, offsets, similarity, shifts = first, torch.zeros_like(offsets), before, []
+        watch.path, done, reason = [(first[:, 0], torch.tensor([1 - before]).double(), max(problem.views[0].shape))], False, "no better pose than the first was found"
     covariance, now = _covariance(problem, poses, offsets)
     for b, shift in enumerate(shifts): covariance[6 * b : 6 * b + 6, 6 * b : 6 * b + 6] += shift[:, None] * shift
     if done and not covariance.isfinite().all(): done, reason = False, "the X-ray does not determine the pose"
-    plain = problem.evaluate(poses, offsets)
-    similarity = 1 - sum(float(p.cost[0]) for p in plain.parts) / len(plain.parts)
     watch.rendered(3 * len(problem.views))
     blocks = [covariance[6 * b : 6 * b + 6, 6 * b : 6 * b + 6] for b in range(problem.n_blocks)]
     alone = problem.n_blocks == 1
@@ -728,10 +734,7 @@ def _result(problem, first, poses, offsets, watch, done, reason, pose, shifts):
         intrinsics_deviations={name: float(covariance[n + i, n + i]) ** 0.5 for i, name in enumerate(problem.names)},
     )
 
-# %% ../notebooks/api/51_registration.ipynb #0c981430
-_STOPPED = ("stopped by", "the time limit", "interrupted")
-
-
+# %% ../notebooks/api/51_registration.ipynb #f3a330a8
 def _each_alone(drrs, xrays, valid, pose, options):
     "Results of all X-rays, each for itself; after a stop the others do no more than say where they are."
     results, start, stop = [], time.perf_counter(), None

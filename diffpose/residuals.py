@@ -83,7 +83,7 @@ class Residuals:
         self.targets = self.features(xray[None, None])
         self.weights = [self._valid(name, valid) for name in self.parts]
         if not all((w.sum(-1) > 0).any() for w in self.weights):
-            raise ValueError(f"mask leaves no pixel of {list(xray.shape)} to look at, once its border is left out")
+            raise ValueError(f"mask leaves no pixel of {list(xray.shape)} to look at, once its border is left out; give a larger mask or levels with more pixels")
         self.floors = [self._floor(name, y, w) for name, y, w in zip(self.parts, self.targets, self.weights)]
 
     def features(self, img: Float[Tensor, "*B H W"]) -> list[Float[Tensor, "*B G M"]]:
