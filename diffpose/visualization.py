@@ -487,3 +487,16 @@ def animate(
     frames = _frames(drr, xray, poses[shown], [titles[k] for k in shown], compare, int(size), progress)
     with whole_file(path) as name: _WRITERS[path.suffix.lower()](name, frames, _palette(color), fps)
     return path
+
+# %% ../notebooks/api/50_visualization.ipynb #eabc767f
+_SCENE = ["drr_to_mesh", "labelmap_to_mesh", "img_to_mesh", "fiducials_to_mesh", "lines_to_mesh", "rays_to_mesh", "add_image", "visualize_scene", "save_scene"]
+
+
+def __getattr__(name):
+    if name not in _SCENE: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from diffpose import scene  # brings pyvista, which pictures in two dimensions do without
+
+    return getattr(scene, name)
+
+
+def __dir__(): return sorted([*globals(), *_SCENE])
