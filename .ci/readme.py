@@ -25,7 +25,7 @@ def readme():
     exporter = MarkdownExporter()
     resources = {"output_files_dir": "index_files", "unique_key": "index"}
     text, resources = exporter.from_notebook_node(notebook, resources=resources)
-    text = text.replace("![png]", "![X-rays rendered by the cell above]").replace("](api/", "](notebooks/api/").replace("](tutorials/", "](notebooks/tutorials/").replace("](images/", "](notebooks/images/")
+    text = text.replace("![png]", "![X-rays rendered by the cell above]").replace("![jpeg]", "![The scene of the cell above]").replace("](api/", "](notebooks/api/").replace("](tutorials/", "](notebooks/tutorials/").replace("](images/", "](notebooks/images/")
     for name in ("how_it_works", "benchmarks", "coming_from_diffdrr"): text = text.replace(f"]({name}.ipynb", f"](notebooks/{name}.ipynb")
     lines = [line.rstrip() for line in text.strip().splitlines()]
     tidy = [line for line, before in zip(lines, ["", *lines]) if line or before]

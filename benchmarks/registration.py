@@ -21,12 +21,12 @@ squared error divided by the predicted covariance, is six on average if covarian
 import argparse
 import json
 import math
-import platform
 import time
 from importlib.resources import files
 from pathlib import Path
 
 import torch
+from machine import cpu_name
 
 from diffpose.data import load_example_ct, read
 from diffpose.drr import DRR
@@ -180,7 +180,7 @@ def main():
     poses = {name: true_poses(angle, args.cases, generator) for name, angle in CLASSES.items()}
     suite = {name: (p, *xrays(full, p, SUITE, 1000)) for name, p in poses.items()}
     plain = {} if not args.adam_cases else {name: (p[: args.adam_cases], *xrays(full, p[: args.adam_cases], PLAIN, 1000)) for name, p in poses.items()}
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {len(evaluator.fiducials)} landmarks, {args.cases} cases a class", flush=True)
+    print(f"{cpu_name()}, {torch.get_num_threads()} threads; {len(evaluator.fiducials)} landmarks, {args.cases} cases a class", flush=True)
 
     ours = diffpose_method(drr)
     ours(*(x[:1] for x in suite["front"][1:]), suite["front"][0][0])  # compiles
@@ -213,7 +213,7 @@ def main():
     for row in (r for rows in results.values() for r in rows):
         for key, value in row.items(): row[key] = [float(f"{v:.4g}") for v in value] if isinstance(value, list) else float(f"{value:.4g}") if isinstance(value, float) else value
     if args.json:
-        args.json.write_text(json.dumps(dict(machine=platform.processor() or platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__, cases=results)) + "\n")
+        args.json.write_text(json.dumps(dict(machine=f"{torch.get_num_threads()} threads of {cpu_name()}; torch {torch.__version__}", cases=results)) + "\n")
 
 
 if __name__ == "__main__":

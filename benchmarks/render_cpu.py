@@ -16,16 +16,15 @@ import argparse
 import json
 import platform
 import statistics
-import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 import itk
 import numpy as np
-import psutil
 import torch
 from itk import RTK as rtk
+from machine import cpu_name, peak_memory
 
 VIEWS = {"front": (0.0, 0.0, 0.0), "side": (90.0, 0.0, 0.0), "oblique": (35.0, 15.0, 5.0), "from the feet": (0.0, 89.0, 0.0)}
 FORWARD, POSE, VOLUME = "forward", "pose gradient", "volume gradient"
@@ -154,30 +153,6 @@ def true_pixels(ct, size, n_rays=1000):
         length = (target[:, pixels] - source).norm(dim=-1)
         for method, values in truth.items(): values.append((getattr(reference, method)(drr.density, *rays)[0] * length)[0].numpy())
     return picked.numpy(), {method: np.stack(values) for method, values in truth.items()}
-
-
-def peak_memory(f):
-    "Largest growth of the resident memory during f(), in MB."
-    process, done = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
-
-    def watch():
-        nonlocal peak
-        while not done.wait(0.002): peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try: f()
-    finally:
-        done.set()
-        watcher.join()
-    return (peak - before) / 1e6
-
-
-def cpu_name():
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0] if names else platform.processor()
 
 
 def measure(ct, size, runs):

@@ -19,13 +19,10 @@ Printed are Markdown tables; FOLDER gets scaling.json with all numbers, and scal
 """
 
 import argparse
-import ctypes
-import gc
 import json
 import os
 import platform
 import statistics
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
@@ -34,8 +31,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import psutil
 import torch
+from machine import cpu_name, peak_memory
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 from torchio import ScalarImage, Subject
 
@@ -89,27 +86,6 @@ class Rendering:
         a, b = (-0.5 - source) / d, (torch.tensor(self.volume.shape) - 0.5 - source) / d
         inside = (torch.maximum(a, b).amin(-1).clamp(max=1) - torch.minimum(a, b).amax(-1).clamp(min=0)).clamp(min=0)
         return (inside * d.abs().sum(-1)).sum().item()
-
-
-def peak_memory(f):
-    "Largest growth of the resident memory during f(), in MB."
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim: trim(0)  # give back what was freed: a call that takes it again would seem to need nothing
-    process, done = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
-
-    def watch():
-        nonlocal peak
-        while not done.wait(0.002): peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try: f()
-    finally:
-        done.set()
-        watcher.join()
-    return (peak - before) / 1e6
 
 
 def seconds(f):
@@ -174,12 +150,6 @@ def large_rendering(method, mode, size=1536, n=512):
 
 def in_fresh_process(f, *args):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool: return pool.submit(f, *args).result()
-
-
-def cpu_name():
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0] if names else platform.processor()
 
 
 def print_table(title, records, quantity, form):

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import io
+import re
 import textwrap
 import tokenize
 from dataclasses import is_dataclass
@@ -46,13 +47,19 @@ def _default_of_field(value):
     return value
 
 
-def _code(node): return f"`{ast.unparse(node)}`".replace("|", "\\|") if node is not None else ""
+def _code(node): return f"`{ast.unparse(node)}`" if node is not None else ""  # Pandoc takes a bar within backticks as it is
+
+
+def _cell(text): return re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", text or "")
 
 
 def _table(rows, returned):
-    lines = [f"| <code>{name.replace('*', chr(92) + '*')}</code> | {_code(kind)} | {_code(default)} | {(meaning or '').replace('|', chr(92) + '|')} |" for name, kind, default, meaning in rows]
-    if returned and _code(returned[0]) != "`None`": lines.append(f"| **Returns** | {_code(returned[0])} | | {(returned[1] or '').replace('|', chr(92) + '|')} |")
-    return "\n".join(["| Parameter | Type | Default | Meaning |", "|:--|:--|:--|:----|", *lines]) if lines else ""
+    "Markdown; a column that would be empty is left out."
+    cells = [(f"<code>{name.replace('*', chr(92) + '*')}</code>", _code(kind), _code(default), _cell(meaning)) for name, kind, default, meaning in rows]
+    if returned and _code(returned[0]) != "`None`": cells.append(("**Returns**", _code(returned[0]), "", _cell(returned[1])))
+    head = (("Parameter", ":----"), ("Type", ":------"), ("Default", ":----"), ("Meaning", ":------------"))  # dashes share out the width
+    kept = [k for k in range(4) if any(line[k] for line in cells)]
+    return "\n".join(f"| {' | '.join(line[k] for k in kept)} |" for line in (*zip(*head), *cells)) if cells else ""
 
 
 def _entry(symbol, name, docs, level, is_property):
