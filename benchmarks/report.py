@@ -26,7 +26,7 @@ def load(name):
 def markdown(header, rows):
     "A table whose first column is text and whose others are numbers. The dashes share out the width as the cells need it."
     widths = [max(3, *(len(line[k]) for line in rows), max(map(len, header[k].split()), default=0)) for k in range(len(header))]
-    lines = [header, ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])], *rows]
+    lines = [header, ["-" * min(widths[0], 36), *("-" * (w + 3) + ":" for w in widths[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
