@@ -267,7 +267,7 @@ def _pose_from_file(path, orientation):
 
     from diffpose.pose import convert
 
-    try: facts = json.loads(path.read_text())
+    try: facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error: raise ValueError(f"--pose: {path} is not a JSON file ({error})") from error
     if not isinstance(facts, dict) or "matrix" not in facts: raise ValueError(f'--pose: {path} must hold {{"matrix": 4 x 4 numbers}}')
     try: matrix = torch.tensor(facts["matrix"], dtype=torch.float32)
@@ -379,7 +379,7 @@ def _save_registration(out, result, xray, drr, before, facts, animation):
     from diffpose.visualization import COLORS, animate, edges, plot_convergence, plot_registration
 
     result.save(out / "result")
-    with whole_file(out / "pose.json") as name: Path(name).write_text(json.dumps(facts, indent=2) + "\n")
+    with whole_file(out / "pose.json") as name: Path(name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     with torch.no_grad(): after = drr(result.pose.to(drr.device)).cpu()
     image = _for_display(xray)
     picture = np.repeat(to_picture(image[0].numpy())[..., None], 3, axis=-1)

@@ -414,7 +414,7 @@ def save(
     facts["weakest"] = self.weakest
     facts = _strict(facts)
     with whole_file(path.with_name(path.name + ".safetensors")) as name: save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, name)
-    with whole_file(path.with_name(path.name + ".json")) as name: Path(name).write_text(json.dumps(facts, indent=2) + "\n")
+    with whole_file(path.with_name(path.name + ".json")) as name: Path(name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def load_result(
@@ -423,7 +423,7 @@ def load_result(
     "Read a result that was saved. Raises `FileNotFoundError`."
     path = Path(path)
     tensors = load_file(path.with_name(path.name + ".safetensors"))
-    facts = json.loads(path.with_name(path.name + ".json").read_text())
+    facts = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
     known = {f.name for f in fields(RegistrationResult)}
     tensors |= {k: RigidTransform(tensors[k]) for k in ("pose", "trajectory")}
     return RegistrationResult(**{k: v for k, v in facts.items() if k in known} | tensors)

@@ -536,7 +536,7 @@ def _gltf(pl):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.gltf"
         pl.export_gltf(str(path), inline_data=True, rotate_scene=False)
-        scene = json.loads(path.read_text())
+        scene = json.loads(path.read_text(encoding="utf-8"))
     for material in scene["materials"]:
         surface = material["pbrMetallicRoughness"]
         surface["baseColorFactor"][:3] = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in surface["baseColorFactor"][:3]]  # sRGB to linear
@@ -578,7 +578,7 @@ def _write_png(pl, name, size):
         pl.render_window.SetOffScreenRendering(was[1])
 
 
-def _write_gltf(pl, name, size): Path(name).write_text(json.dumps(_gltf(pl)))
+def _write_gltf(pl, name, size): Path(name).write_text(json.dumps(_gltf(pl)), encoding="utf-8")
 def _write_glb(pl, name, size): Path(name).write_bytes(_glb(_gltf(pl)))
 
 
