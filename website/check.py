@@ -122,7 +122,7 @@ def _site_faults(sources):
     for name in sorted(there - set(listed)): yield f"_quarto.yml: {name} is not in the sidebar"
     for name in sorted({n for n in listed if listed.count(n) > 1}): yield f"_quarto.yml: the sidebar lists {name} twice"
     for name in (website["favicon"], website["open-graph"]["image"], website["twitter-card"]["image"], config["format"]["html"]["css"]):
-        if not (PAGES / name).is_file(): yield f"_quarto.yml: there is no {name}"
+        if not (PAGES / name.lstrip("/")).is_file(): yield f"_quarto.yml: there is no {name}"
 
 
 def main():
