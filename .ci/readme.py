@@ -13,20 +13,32 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def _shown(cell):
     "A cell that hides its code, as the Markdown that it gives."
-    if not cell.source.startswith("#| echo: false"): return cell
-    return new_markdown_cell("\n\n".join("".join(output["data"]["text/markdown"]) for output in cell.outputs))
+    if not cell.source.startswith("#| echo: false"):
+        return cell
+    return new_markdown_cell(
+        "\n\n".join("".join(output["data"]["text/markdown"]) for output in cell.outputs)
+    )
 
 
 def readme():
     "Text of the README, and the pictures that it shows by their path from the root."
     notebook = read(ROOT / "notebooks" / "index.ipynb", as_version=4)
-    notebook.cells = [_shown(cell) for cell in notebook.cells if not cell.source.startswith("#| hide")]
+    notebook.cells = [
+        _shown(cell) for cell in notebook.cells if not cell.source.startswith("#| hide")
+    ]
     notebook.metadata["language_info"] = {"name": "python"}
     exporter = MarkdownExporter()
     resources = {"output_files_dir": "index_files", "unique_key": "index"}
     text, resources = exporter.from_notebook_node(notebook, resources=resources)
-    text = text.replace("![png]", "![X-rays rendered by the cell above]").replace("![jpeg]", "![The scene of the cell above]").replace("](api/", "](notebooks/api/").replace("](tutorials/", "](notebooks/tutorials/").replace("](images/", "](notebooks/images/")
-    for name in ("how_it_works", "benchmarks", "coming_from_diffdrr"): text = text.replace(f"]({name}.ipynb", f"](notebooks/{name}.ipynb")
+    text = (
+        text.replace("![png]", "![X-rays rendered by the cell above]")
+        .replace("![jpeg]", "![The scene of the cell above]")
+        .replace("](api/", "](notebooks/api/")
+        .replace("](tutorials/", "](notebooks/tutorials/")
+        .replace("](images/", "](notebooks/images/")
+    )
+    for name in ("how_it_works", "benchmarks", "coming_from_diffdrr"):
+        text = text.replace(f"]({name}.ipynb", f"](notebooks/{name}.ipynb")
     lines = [line.rstrip() for line in text.strip().splitlines()]
     tidy = [line for line, before in zip(lines, ["", *lines]) if line or before]
     return "\n".join(tidy) + "\n", resources["outputs"]
@@ -38,8 +50,15 @@ def main():
     check = parser.parse_args().check
     text, pictures = readme()
     files = {"README.md": text.encode(), **pictures}
-    differing = [name for name, content in files.items() if not (ROOT / name).is_file() or (ROOT / name).read_bytes() != content]
-    if check and differing: sys.exit(f"{', '.join(differing)} differ from notebooks/index.ipynb: run `python .ci/readme.py`")
+    differing = [
+        name
+        for name, content in files.items()
+        if not (ROOT / name).is_file() or (ROOT / name).read_bytes() != content
+    ]
+    if check and differing:
+        sys.exit(
+            f"{', '.join(differing)} differ from notebooks/index.ipynb: run `python .ci/readme.py`"
+        )
     for name in [] if check else differing:
         (ROOT / name).parent.mkdir(exist_ok=True)
         (ROOT / name).write_bytes(files[name])

@@ -21,7 +21,12 @@ from diffpose.drr import DRR
 from diffpose.pose import convert
 from diffpose.raytrace import cpu
 
-VIEWS = {"front": (0.0, 0.0, 0.0), "side": (90.0, 0.0, 0.0), "oblique": (35.0, 15.0, 5.0), "from the feet": (0.0, 89.0, 0.0)}
+VIEWS = {
+    "front": (0.0, 0.0, 0.0),
+    "side": (90.0, 0.0, 0.0),
+    "oblique": (35.0, 15.0, 5.0),
+    "from the feet": (0.0, 89.0, 0.0),
+}
 PREFETCH = "        for lane in range(LANES): _prefetch(volume, j[AHEAD * LANES + lane])\n"
 COMPILED = '@_compiled(cache=False, fastmath={"nsz", "contract"})\ndef _slab'
 CHANGES = {
@@ -29,17 +34,32 @@ CHANGES = {
     "air not skipped": [],
     "nothing asked for ahead": [(PREFETCH, "")],
     "one ray at a time": [("LANES = 16\n", "LANES = 1\n")],
-    "not vectorised": [(COMPILED, '@njit(inline="always")\ndef _slab')],  # a change of who inlines is enough to stop LLVM
-    "rays in the order of pixels": [("    return _counting_sort(keys,", "    return np.arange(n)\n    return _counting_sort(keys,")],
-    "all reads from one voxel": [("return shape, (shape[1] * shape[2], shape[2], 1), s, t,", "return shape, (0, 0, 0), s, t,")],
+    "not vectorised": [
+        (COMPILED, '@njit(inline="always")\ndef _slab')
+    ],  # a change of who inlines is enough to stop LLVM
+    "rays in the order of pixels": [
+        (
+            "    return _counting_sort(keys,",
+            "    return np.arange(n)\n    return _counting_sort(keys,",
+        )
+    ],
+    "all reads from one voxel": [
+        (
+            "return shape, (shape[1] * shape[2], shape[2], 1), s, t,",
+            "return shape, (0, 0, 0), s, t,",
+        )
+    ],
 }
 
 
 def variant(name, folder):
     "The kernels' module with the changes of a row."
-    source = Path(cpu.__file__).read_text().replace("cache=True, **options", "cache=False, **options")
+    source = (
+        Path(cpu.__file__).read_text().replace("cache=True, **options", "cache=False, **options")
+    )
     for old, new in CHANGES[name]:
-        if old not in source: raise RuntimeError(f"the source has changed: {old!r} is not there")
+        if old not in source:
+            raise RuntimeError(f"the source has changed: {old!r} is not there")
         source = source.replace(old, new)
     path = Path(folder, name.replace(" ", "_") + ".py")
     path.write_text(source)
@@ -50,7 +70,9 @@ def variant(name, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("ct", type=Path)
     parser.add_argument("--size", type=int, default=200)
     parser.add_argument("--runs", type=int, default=9)
@@ -59,26 +81,44 @@ def main():
     occupied = cpu.occupancy(drr.density)
     rays = {}
     for view, angles in VIEWS.items():
-        pose = convert(torch.tensor([angles]), torch.tensor([[0.0, 850.0, 0.0]]), parameterization="euler_angles", convention="ZXY", degrees=True)
+        pose = convert(
+            torch.tensor([angles]),
+            torch.tensor([[0.0, 850.0, 0.0]]),
+            parameterization="euler_angles",
+            convention="ZXY",
+            degrees=True,
+        )
         rays[view] = [drr.affine_inverse(x) for x in drr.rays(pose)]
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in CHANGES:
             module, skip = variant(name, folder), None if name == "air not skipped" else occupied
-            rows[name] = lambda view, project=module.project, skip=skip: project(drr.density, *rays[view], occupied=skip)
+            rows[name] = lambda view, project=module.project, skip=skip: project(
+                drr.density, *rays[view], occupied=skip
+            )
         for dtype in (torch.float16, torch.bfloat16, torch.int16):
             stored = (1000 * drr.density).to(dtype)
-            rows[f"stored as {str(dtype)[6:]}"] = lambda view, stored=stored: cpu.project(stored, *rays[view], occupied=occupied)
+            rows[f"stored as {str(dtype)[6:]}"] = lambda view, stored=stored: cpu.project(
+                stored, *rays[view], occupied=occupied
+            )
         seconds = {}
         for k in range(args.runs + 1):
             for name, run in rows.items():
                 for view in VIEWS:
                     start = time.perf_counter()
                     run(view)
-                    if k: seconds.setdefault((name, view), []).append(time.perf_counter() - start)  # the first run compiles
+                    if k:
+                        seconds.setdefault((name, view), []).append(
+                            time.perf_counter() - start
+                        )  # the first run compiles
     print(f"{args.ct.name}, {args.size} x {args.size} rays, {torch.get_num_threads()} threads\n")
     print("| [ms] | " + " | ".join(VIEWS) + " |\n|---" + "|---:" * len(VIEWS) + "|")
-    for name in rows: print(f"| {name} | " + " | ".join(f"{1000 * statistics.median(seconds[name, view]):.0f}" for view in VIEWS) + " |")
+    for name in rows:
+        print(
+            f"| {name} | "
+            + " | ".join(f"{1000 * statistics.median(seconds[name, view]):.0f}" for view in VIEWS)
+            + " |"
+        )
 
 
 if __name__ == "__main__":

@@ -14,17 +14,20 @@ def peak_memory(f):
     "Largest growth of the resident memory during f(), in MB."
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim: trim(0)  # give back what was freed: a call that takes it again would seem to need nothing
+    if trim:
+        trim(0)  # give back what was freed: a call that takes it again would seem to need nothing
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
 
     def watch():
         nonlocal peak
-        while not done.wait(0.002): peak = max(peak, process.memory_info().rss)
+        while not done.wait(0.002):
+            peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    try: f()
+    try:
+        f()
     finally:
         done.set()
         watcher.join()
@@ -33,5 +36,13 @@ def peak_memory(f):
 
 def cpu_name():
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [
+            line.split(":")[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else []
+    )
     return names[0] if names else platform.processor()

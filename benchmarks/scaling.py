@@ -40,12 +40,24 @@ from diffpose import renderers
 from diffpose.data import REORIENT, read
 from diffpose.drr import DRR
 from diffpose.pose import convert
-from diffpose.raytrace import cpu as _  # the renderers load it at their first call: here, with the imports
+from diffpose.raytrace import (
+    cpu as _,
+)  # the renderers load it at their first call: here, with the imports
 
 DEPTH, SDD, WIDTH = 850.0, 1020.0, 400.0  # mm
 METHODS = {"Siddon": "siddon", "exact trilinear": "trilinear"}
-FORWARD, POSE, VOLUME, SKIPPED = MODES = ("forward", "pose gradient", "volume gradient", "forward, air skipped")
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int16": torch.int16}
+FORWARD, POSE, VOLUME, SKIPPED = MODES = (
+    "forward",
+    "pose gradient",
+    "volume gradient",
+    "forward, air skipped",
+)
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int16": torch.int16,
+}
 BUDGET = 2.0  # seconds, after which a time is not measured again
 COLORS = {"Siddon": "#0072B2", "exact trilinear": "#D55E00"}  # of Okabe and Ito, for all eyes
 LINES = {FORWARD: "o-", POSE: "s--", VOLUME: "^:"}
@@ -54,8 +66,12 @@ LINES = {FORWARD: "o-", POSE: "s--", VOLUME: "^:"}
 def euler(batch, gradient=False):
     "Rotations and translations of oblique views around the patient."
     angles = torch.linspace(0, 90, batch + 1)[:batch] if batch > 1 else torch.full((1,), 35.0)
-    rotation = torch.deg2rad(torch.stack([angles, torch.full_like(angles, 10.0), torch.full_like(angles, 5.0)], -1))
-    return rotation.requires_grad_(gradient), torch.tensor([[0.0, DEPTH, 0.0]]).repeat(batch, 1).requires_grad_(gradient)
+    rotation = torch.deg2rad(
+        torch.stack([angles, torch.full_like(angles, 10.0), torch.full_like(angles, 5.0)], -1)
+    )
+    return rotation.requires_grad_(gradient), torch.tensor([[0.0, DEPTH, 0.0]]).repeat(
+        batch, 1
+    ).requires_grad_(gradient)
 
 
 class Rendering:
@@ -75,7 +91,12 @@ class Rendering:
         rotation, translation = euler(self.batch, self.mode == POSE)
         volume = self.volume.detach().requires_grad_() if self.mode == VOLUME else self.volume
         with torch.set_grad_enabled(self.mode in (POSE, VOLUME)):
-            image = renderers.render(volume, *self.rays(rotation, translation), method=METHODS[self.method], skip_empty=self.mode == SKIPPED)
+            image = renderers.render(
+                volume,
+                *self.rays(rotation, translation),
+                method=METHODS[self.method],
+                skip_empty=self.mode == SKIPPED,
+            )
         wanted = {POSE: (rotation, translation), VOLUME: (volume,)}.get(self.mode)
         return torch.autograd.grad((image * self.weights).sum(), wanted) if wanted else image
 
@@ -84,7 +105,9 @@ class Rendering:
         source, target = (x.double() for x in self.rays(*euler(self.batch)))
         d = target - source
         a, b = (-0.5 - source) / d, (torch.tensor(self.volume.shape) - 0.5 - source) / d
-        inside = (torch.maximum(a, b).amin(-1).clamp(max=1) - torch.minimum(a, b).amax(-1).clamp(min=0)).clamp(min=0)
+        inside = (
+            torch.maximum(a, b).amin(-1).clamp(max=1) - torch.minimum(a, b).amax(-1).clamp(min=0)
+        ).clamp(min=0)
         return (inside * d.abs().sum(-1)).sum().item()
 
 
@@ -104,10 +127,21 @@ def measure(name, renderings, runs):
         times.append(first if first[0][0] > 1 else [])  # a long call is no faster when it is warm
     for _ in range(runs):  # in turn, so that whoever else is at work disturbs all of them alike
         for (_, run), measured in zip(renderings, times):
-            if sum(wall for wall, _ in measured) < BUDGET: measured.append(seconds(run))
+            if sum(wall for wall, _ in measured) < BUDGET:
+                measured.append(seconds(run))
     return [
-        dict(series=name, x=x, method=run.method, mode=run.mode, rays=run.weights.numel(), crossings=run.crossings(), megabytes=mb,
-             seconds=statistics.median(wall for wall, _ in t), processor=min(spent for _, spent in t), runs=len(t))
+        dict(
+            series=name,
+            x=x,
+            method=run.method,
+            mode=run.mode,
+            rays=run.weights.numel(),
+            crossings=run.crossings(),
+            megabytes=mb,
+            seconds=statistics.median(wall for wall, _ in t),
+            processor=min(spent for _, spent in t),
+            runs=len(t),
+        )
         for (x, run), mb, t in zip(renderings, megabytes, times)
     ]
 
@@ -135,7 +169,9 @@ def large_rendering(method, mode, size=1536, n=512):
         affine = np.diag([spacing, spacing, spacing, 1.0])
         affine[:3, 3] = -spacing * (n - 1) / 2
         reorient = torch.tensor(REORIENT["AP"], dtype=torch.float32)
-        subject = Subject(density=ScalarImage(tensor=volume[None], affine=affine), mask=None, reorient=reorient)
+        subject = Subject(
+            density=ScalarImage(tensor=volume[None], affine=affine), mask=None, reorient=reorient
+        )
         drr = DRR(subject, SDD, size, WIDTH / size, renderer=METHODS[method])
         start = time.perf_counter()
         rotation, translation = euler(1, mode == POSE)
@@ -149,40 +185,71 @@ def large_rendering(method, mode, size=1536, n=512):
 
 
 def in_fresh_process(f, *args):
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool: return pool.submit(f, *args).result()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(f, *args).result()
 
 
 def print_table(title, records, quantity, form):
     columns = list(dict.fromkeys((r["method"], r["mode"]) for r in records))
-    print(f"| {title} | rays x crossings [10^6] | " + " | ".join(f"{method}, {mode}" for method, mode in columns) + " |")
+    print(
+        f"| {title} | rays x crossings [10^6] | "
+        + " | ".join(f"{method}, {mode}" for method, mode in columns)
+        + " |"
+    )
     print("|---|" + "---:|" * (len(columns) + 1))
     for x in dict.fromkeys(r["x"] for r in records):
         row = {(r["method"], r["mode"]): r for r in records if r["x"] == x}
         crossings = next(iter(row.values()))["crossings"] / 1e6
-        print(f"| {x} | {crossings:,.1f} | " + " | ".join(form.format(quantity(row[c])) for c in columns) + " |")
+        print(
+            f"| {x} | {crossings:,.1f} | "
+            + " | ".join(form.format(quantity(row[c])) for c in columns)
+            + " |"
+        )
     print(flush=True)
 
 
 def exponent(records):
     "Slope of the logarithm of processor seconds over that of the crossings."
-    return float(np.polyfit(*np.log([[r["crossings"] for r in records], [r["processor"] for r in records]]), 1)[0])
+    return float(
+        np.polyfit(
+            *np.log([[r["crossings"] for r in records], [r["processor"] for r in records]]), 1
+        )[0]
+    )
 
 
 def print_exponents(records):
     "Exponents of each method and mode, for whole series and their upper halves; returns them."
     found = []
-    print("| exponent of processor time over rays x crossings | rays, all | rays, upper half | voxels, all | voxels, upper half |")
+    print(
+        "| exponent of processor time over rays x crossings | rays, all | rays, upper half | voxels, all | voxels, upper half |"
+    )
     print("|---|" + "---:|" * 4)
     for method in METHODS:
         for mode in (FORWARD, POSE, VOLUME):
             row = dict(method=method, mode=mode)
             for name in ("rays", "voxels"):
-                some = [r for r in records if (r["series"], r["method"], r["mode"]) == (name, method, mode)]
-                row |= {f"{name}, all": exponent(some), f"{name}, upper half": exponent(some[len(some) // 2 :])}
+                some = [
+                    r
+                    for r in records
+                    if (r["series"], r["method"], r["mode"]) == (name, method, mode)
+                ]
+                row |= {
+                    f"{name}, all": exponent(some),
+                    f"{name}, upper half": exponent(some[len(some) // 2 :]),
+                }
             found.append(row)
-            print(f"| {method}, {mode} | " + " | ".join(f"{value:.2f}" for value in list(row.values())[2:]) + " |")
-    print("\nLinear is 1. Below it: rays that come closer share more cache lines, and what a call and a ray cost in any case weighs less.")
-    print("Above it: the same rays lie further apart in more voxels, in a volume that outgrows the caches; and a gradient has n^3 voxels to clear.\n", flush=True)
+            print(
+                f"| {method}, {mode} | "
+                + " | ".join(f"{value:.2f}" for value in list(row.values())[2:])
+                + " |"
+            )
+    print(
+        "\nLinear is 1. Below it: rays that come closer share more cache lines, and what a call and a ray cost in any case weighs less."
+    )
+    print(
+        "Above it: the same rays lie further apart in more voxels, in a volume that outgrows the caches; and a gradient has n^3 voxels to clear.\n",
+        flush=True,
+    )
     return found
 
 
@@ -192,34 +259,80 @@ def draw(records, path):
     views = (
         ("rays", "rays x crossings", lambda r: r["crossings"], "milliseconds", milliseconds),
         ("voxels", "voxels along an edge", lambda r: r["x"], "milliseconds", milliseconds),
-        ("storage", "type of a voxel", lambda r: list(DTYPES).index(r["x"]), "milliseconds", milliseconds),
+        (
+            "storage",
+            "type of a voxel",
+            lambda r: list(DTYPES).index(r["x"]),
+            "milliseconds",
+            milliseconds,
+        ),
         ("rays", "rows and columns", lambda r: r["x"], "megabytes", megabytes),
         ("threads", "threads", lambda r: r["x"], "milliseconds", milliseconds),
-        ("batch", "poses", lambda r: r["x"], "milliseconds for each", lambda r: 1e3 * r["seconds"] / r["x"]),
+        (
+            "batch",
+            "poses",
+            lambda r: r["x"],
+            "milliseconds for each",
+            lambda r: 1e3 * r["seconds"] / r["x"],
+        ),
     )
     for ax, (name, xlabel, x, ylabel, y) in zip(axs.flat, views):
         some = [r for r in records if r["series"] == name]
         for method in METHODS:
             for mode in LINES:
                 line = [r for r in some if (r["method"], r["mode"]) == (method, mode)]
-                ax.plot([x(r) for r in line], [y(r) for r in line], LINES[mode], color=COLORS[method], ms=4, lw=1.2, label=f"{method}, {mode}")
-        ax.set(xlabel=xlabel, ylabel=ylabel, xscale="linear" if name == "storage" else "log", yscale="log")
+                ax.plot(
+                    [x(r) for r in line],
+                    [y(r) for r in line],
+                    LINES[mode],
+                    color=COLORS[method],
+                    ms=4,
+                    lw=1.2,
+                    label=f"{method}, {mode}",
+                )
+        ax.set(
+            xlabel=xlabel,
+            ylabel=ylabel,
+            xscale="linear" if name == "storage" else "log",
+            yscale="log",
+        )
         ax.grid(alpha=0.3)
         low, high = ax.get_ylim()
-        ax.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 500 * low else (1, 2, 5), numticks=99))
+        ax.yaxis.set_major_locator(
+            LogLocator(subs=(1,) if high > 500 * low else (1, 2, 5), numticks=99)
+        )
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
         if xlabel != "rays x crossings":
-            ax.set_xticks(sorted({x(r) for r in some}), labels=list(dict.fromkeys(r["x"] for r in some)), fontsize=8)
+            ax.set_xticks(
+                sorted({x(r) for r in some}),
+                labels=list(dict.fromkeys(r["x"] for r in some)),
+                fontsize=8,
+            )
             ax.xaxis.set_minor_locator(NullLocator())
-    slope = np.array([min(r["crossings"] for r in records), max(r["crossings"] for r in records if r["series"] == "rays")])
-    axs[0, 0].plot(slope, slope * min(milliseconds(r) / r["crossings"] for r in records if r["series"] == "rays") / 2, color="0.5", lw=1, label="slope 1")
-    fig.legend(*axs[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    slope = np.array(
+        [
+            min(r["crossings"] for r in records),
+            max(r["crossings"] for r in records if r["series"] == "rays"),
+        ]
+    )
+    axs[0, 0].plot(
+        slope,
+        slope * min(milliseconds(r) / r["crossings"] for r in records if r["series"] == "rays") / 2,
+        color="0.5",
+        lw=1,
+        label="slope 1",
+    )
+    fig.legend(
+        *axs[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     fig.savefig(path)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("ct", type=Path)
     parser.add_argument("--out", type=Path, default=Path("scaling"))
     parser.add_argument("--runs", type=int, default=5)
@@ -230,57 +343,120 @@ def main():
     sizes = (64, 128, 256, 512) if args.quick else (64, 128, 256, 512, 1024, 1536)
     edges = (64, 128, 256) if args.quick else (64, 128, 256, 384, 512)
     batches = (1, 4) if args.quick else (1, 2, 4, 8, 16)
-    cores, middle = os.cpu_count(), 256 if args.quick else 512  # rows and columns where they are not what varies
+    cores, middle = (
+        os.cpu_count(),
+        256 if args.quick else 512,
+    )  # rows and columns where they are not what varies
     threads = sorted({2**k for k in range(cores.bit_length()) if 2**k <= cores} | {cores})
 
     subject = read(args.ct)
     cameras = {size: DRR(subject, SDD, size, WIDTH / size) for size in {*sizes, 128, 256, 512}}
     density = cameras[256].density
     shape = " x ".join(str(n) for n in density.shape)
-    machine = f"{all_threads} threads of {cpu_name()}; Python {platform.python_version()}; " + ", ".join(f"{p} {version(p)}" for p in ("diffpose", "torch", "numba"))
+    machine = (
+        f"{all_threads} threads of {cpu_name()}; Python {platform.python_version()}; "
+        + ", ".join(f"{p} {version(p)}" for p in ("diffpose", "torch", "numba"))
+    )
     print(f"{args.ct.name}, {shape} voxels; {machine}\n", flush=True)
     for dtype in DTYPES.values():  # compile, or find what was compiled
         small = stored(density[::16, ::16, ::16].contiguous(), dtype)
         for method in METHODS:
             for mode in MODES:
-                if mode != VOLUME or dtype == torch.float32: Rendering(cameras[64], small, method, mode)()
+                if mode != VOLUME or dtype == torch.float32:
+                    Rendering(cameras[64], small, method, mode)()
 
     milliseconds, megabytes = (lambda r: 1e3 * r["seconds"]), (lambda r: r["megabytes"])
     gradients = each((FORWARD, POSE, VOLUME))
-    records = measure("rays", [(n, Rendering(cameras[n], density, *how)) for n in sizes for how in each(MODES)], runs)
+    records = measure(
+        "rays",
+        [(n, Rendering(cameras[n], density, *how)) for n in sizes for how in each(MODES)],
+        runs,
+    )
     print_table(f"rows and columns; {shape} voxels; ms", records, milliseconds, "{:,.1f}")
     print_table("the same; MB", records, megabytes, "{:,.0f}")
 
     cubes = {n: resampled(density, n) for n in edges}
-    by_voxels = measure("voxels", [(n, Rendering(cameras[256], cube, *how)) for n, cube in cubes.items() for how in gradients], runs)
+    by_voxels = measure(
+        "voxels",
+        [
+            (n, Rendering(cameras[256], cube, *how))
+            for n, cube in cubes.items()
+            for how in gradients
+        ],
+        runs,
+    )
     del cubes
-    print_table("edge of a cube of voxels; 256 rows and columns; ms", by_voxels, milliseconds, "{:,.1f}")
+    print_table(
+        "edge of a cube of voxels; 256 rows and columns; ms", by_voxels, milliseconds, "{:,.1f}"
+    )
     print_table("the same; MB", by_voxels, megabytes, "{:,.0f}")
     exponents = print_exponents(records + by_voxels)
 
     by_threads = []
     for n in threads:
         torch.set_num_threads(n)
-        by_threads += measure("threads", [(n, Rendering(cameras[middle], density, *how)) for how in gradients], runs)
+        by_threads += measure(
+            "threads", [(n, Rendering(cameras[middle], density, *how)) for how in gradients], runs
+        )
     torch.set_num_threads(all_threads)
     print_table(f"threads; {middle} rows and columns; ms", by_threads, milliseconds, "{:,.1f}")
 
-    by_batch = measure("batch", [(n, Rendering(cameras[middle // 2], density, *how, batch=n)) for n in batches for how in gradients], runs)
-    print_table(f"poses in a batch; {middle // 2} rows and columns; ms for each", by_batch, lambda r: 1e3 * r["seconds"] / r["x"], "{:,.1f}")
+    by_batch = measure(
+        "batch",
+        [
+            (n, Rendering(cameras[middle // 2], density, *how, batch=n))
+            for n in batches
+            for how in gradients
+        ],
+        runs,
+    )
+    print_table(
+        f"poses in a batch; {middle // 2} rows and columns; ms for each",
+        by_batch,
+        lambda r: 1e3 * r["seconds"] / r["x"],
+        "{:,.1f}",
+    )
 
     volumes = {name: stored(density, dtype) for name, dtype in DTYPES.items()}
-    by_type = measure("storage", [(name, Rendering(cameras[middle], v, *how)) for name, v in volumes.items() for how in each((FORWARD, POSE, SKIPPED))], runs)
+    by_type = measure(
+        "storage",
+        [
+            (name, Rendering(cameras[middle], v, *how))
+            for name, v in volumes.items()
+            for how in each((FORWARD, POSE, SKIPPED))
+        ],
+        runs,
+    )
     del volumes
     print_table(f"type of a voxel; {middle} rows and columns; ms", by_type, milliseconds, "{:,.1f}")
     records += by_voxels + by_threads + by_batch + by_type
 
-    memory = [in_fresh_process(large_rendering, method, mode) for method in METHODS for mode in ((POSE,) if args.quick else (POSE, VOLUME))]
-    print("| 1536 x 1536 pixels, 512^3 voxels | volume [MB] | peak [MB] | beyond the volume [MB] | volume + 1 GB | s |\n|---|---:|---:|---:|---|---:|")
+    memory = [
+        in_fresh_process(large_rendering, method, mode)
+        for method in METHODS
+        for mode in ((POSE,) if args.quick else (POSE, VOLUME))
+    ]
+    print(
+        "| 1536 x 1536 pixels, 512^3 voxels | volume [MB] | peak [MB] | beyond the volume [MB] | volume + 1 GB | s |\n|---|---:|---:|---:|---|---:|"
+    )
     for m in memory:
         beyond = m["peak"] - m["volume"]
         held = "holds" if beyond < 1000 else "does not hold"
-        print(f"| {m['method']}, {m['mode']} | {m['volume']:,.0f} | {m['peak']:,.0f} | {beyond:,.0f} | {held} | {m['seconds']:.1f} |")
-    (args.out / "scaling.json").write_text(json.dumps(dict(ct=args.ct.name, machine=machine, records=records, exponents=exponents, memory=memory), indent=1))
+        print(
+            f"| {m['method']}, {m['mode']} | {m['volume']:,.0f} | {m['peak']:,.0f} | {beyond:,.0f} | {held} | {m['seconds']:.1f} |"
+        )
+    (args.out / "scaling.json").write_text(
+        json.dumps(
+            dict(
+                ct=args.ct.name,
+                machine=machine,
+                records=records,
+                exponents=exponents,
+                memory=memory,
+            ),
+            indent=1,
+        )
+    )
     draw(records, args.out / "scaling.png")
     print(f"\n{args.out / 'scaling.json'}, {args.out / 'scaling.png'}")
 

@@ -9,4 +9,5 @@ __all__ = []
 from .cli import app
 
 # %% ../notebooks/api/61_main.ipynb #1cffd1e0
-if __package__: app(prog_name="diffpose")  # a page that shows this cell belongs to no package
+if __package__:
+    app(prog_name="diffpose")  # a page that shows this cell belongs to no package

@@ -64,7 +64,9 @@ def parse_intrinsic_matrix(
     dely: float,  # Pixel height [mm]
 ) -> tuple[float, float, float]:  # sdd, x0 and y0 [mm]
     "What `DRR` wants to know of an intrinsic matrix."
-    return get_focal_length(intrinsic, delx, dely), *get_principal_point(intrinsic, height, width, delx, dely)
+    return get_focal_length(intrinsic, delx, dely), *get_principal_point(
+        intrinsic, height, width, delx, dely
+    )
 
 # %% ../notebooks/api/20_calibration.ipynb #b1224588
 @dataclass(frozen=True)
@@ -78,16 +80,25 @@ class Intrinsics:
     y0: float  # Principal point, below the image's middle [mm]
     height: int  # Rows
     width: int  # Columns
-    signs: tuple[int, int] = (1, 1)  # Signs of the focal lengths in `matrix`; only poses depend on them
-    camera_z: int = 1  # Does the camera's z axis point to the detector (1) or back to the source (-1)?
+    signs: tuple[int, int] = (
+        1,
+        1,
+    )  # Signs of the focal lengths in `matrix`; only poses depend on them
+    camera_z: int = (
+        1  # Does the camera's z axis point to the detector (1) or back to the source (-1)?
+    )
 
     def __post_init__(self):
         for name in ("sdd", "delx", "dely", "height", "width"):
-            if not getattr(self, name) > 0: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
     def to_drr(self) -> dict:
         "Arguments of `DRR`."
-        return {name: getattr(self, name) for name in ("sdd", "height", "width", "delx", "dely", "x0", "y0")}
+        return {
+            name: getattr(self, name)
+            for name in ("sdd", "height", "width", "delx", "dely", "x0", "y0")
+        }
 
     def matrix(
         self,
@@ -117,16 +128,22 @@ def intrinsics_from_matrix(
     camera = K.shape == (3, 3) and K.isfinite().all() and K[2, 2] == 1 and K[0, 0] * K[1, 1] != 0
     if not camera or (K[[0, 1, 2, 2], [1, 0, 0, 1]].abs() > 1e-6).any():
         raise ValueError(f"K must be [[fx, 0, u0], [0, fy, v0], [0, 0, 1]], got {K.tolist()}")
-    if (sdd is None) == (delx is None): raise ValueError(f"give either delx (and dely) or sdd, got delx={delx}, sdd={sdd}")
+    if (sdd is None) == (delx is None):
+        raise ValueError(f"give either delx (and dely) or sdd, got delx={delx}, sdd={sdd}")
     fx, fy = abs(float(K[0, 0])), abs(float(K[1, 1]))
-    if sdd is not None: delx, dely = sdd / fx, sdd / fy
+    if sdd is not None:
+        delx, dely = sdd / fx, sdd / fy
     else:
         dely = delx if dely is None else dely
         if abs(fx * delx - fy * dely) > 1e-2 * fx * delx:
-            raise ValueError(f"delx and dely contradict K: fx * delx = {fx * delx:g} mm, but fy * dely = {fy * dely:g} mm")
+            raise ValueError(
+                f"delx and dely contradict K: fx * delx = {fx * delx:g} mm, but fy * dely = {fy * dely:g} mm"
+            )
     centred = K.clone()
     centred[:2, 2] += 0.5 - pixel_center
-    focal, x0, y0 = parse_intrinsic_matrix(centred.abs() if K[0, 0] * K[1, 1] < 0 else centred, height, width, delx, dely)
+    focal, x0, y0 = parse_intrinsic_matrix(
+        centred.abs() if K[0, 0] * K[1, 1] < 0 else centred, height, width, delx, dely
+    )
     signs = int(K[0, 0].sign()), int(K[1, 1].sign())
     return Intrinsics(focal, delx, dely, x0, y0, height, width, signs, camera_z=signs[1])
 
@@ -146,7 +163,9 @@ def crop(
 
 
 @patch
-def pad(self: Intrinsics, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Intrinsics:
+def pad(
+    self: Intrinsics, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0
+) -> Intrinsics:
     "Add rows and columns around the image."
     return self.crop(-top, -left, self.height + top + bottom, self.width + left + right)
 
@@ -158,14 +177,22 @@ def resize(
     width: int,  # New number of columns
 ) -> Intrinsics:
     "The same detector with other pixels, corner on corner (`align_corners=False`)."
-    return replace(self, delx=self.delx * self.width / width, dely=self.dely * self.height / height, height=height, width=width)
+    return replace(
+        self,
+        delx=self.delx * self.width / width,
+        dely=self.dely * self.height / height,
+        height=height,
+        width=width,
+    )
 
 
 @patch
 def flip(self: Intrinsics, horizontal: bool = False, vertical: bool = False) -> Intrinsics:
     "Mirror the image. One flip alone changes the handedness: the pose needs `reverse_x_axis` or `orientation` changed too, see below."
     sx, sy = -1 if horizontal else 1, -1 if vertical else 1
-    return replace(self, x0=sx * self.x0, y0=sy * self.y0, signs=(sx * self.signs[0], sy * self.signs[1]))
+    return replace(
+        self, x0=sx * self.x0, y0=sy * self.y0, signs=(sx * self.signs[0], sy * self.signs[1])
+    )
 
 # %% ../notebooks/api/20_calibration.ipynb #15ae666f
 def perspective_projection(
@@ -180,11 +207,14 @@ def perspective_projection(
 # %% ../notebooks/api/20_calibration.ipynb #d86953f6
 def _camera_change(intrinsic, subject, lps, reverse_x_axis):
     "Reorientation times signs [4, 4], and world to scanner [4, 4], in float64."
-    if isinstance(intrinsic, Intrinsics): (sx, sy), z = intrinsic.signs, intrinsic.camera_z
+    if isinstance(intrinsic, Intrinsics):
+        (sx, sy), z = intrinsic.signs, intrinsic.camera_z
     else:
         sx, sy = torch.as_tensor(intrinsic)[[0, 1], [0, 1]].sign().int().tolist()
         z = sy
-    signs = torch.diag(torch.tensor([(-sx if reverse_x_axis else sx) * z, -sy * z, z, 1.0], dtype=torch.float64))
+    signs = torch.diag(
+        torch.tensor([(-sx if reverse_x_axis else sx) * z, -sy * z, z, 1.0], dtype=torch.float64)
+    )
     change = subject.reorient.double() @ signs
     if torch.linalg.det(change) < 0:
         raise ValueError(
@@ -192,11 +222,15 @@ def _camera_change(intrinsic, subject, lps, reverse_x_axis):
             f"orientation={subject.orientation!r} and reverse_x_axis={reverse_x_axis}: change one of them, or flip the X-ray"
         )
     to_scanner = subject.world_to_scanner.double()
-    return change, torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)) @ to_scanner if lps else to_scanner
+    return change, torch.diag(
+        torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)
+    ) @ to_scanner if lps else to_scanner
 
 
 def pose_from_extrinsic(
-    extrinsic: Float[Tensor, "*B r 4"],  # World to camera [R|t], scanner coordinates in mm; three or four rows
+    extrinsic: Float[
+        Tensor, "*B r 4"
+    ],  # World to camera [R|t], scanner coordinates in mm; three or four rows
     intrinsic: Float[Tensor, "3 3"] | Intrinsics,  # K; its signs matter here
     subject,  # What `read` returned
     lps: bool = False,  # Are scanner coordinates LPS (DICOM, ITK) rather than RAS (NIfTI)?
@@ -225,7 +259,9 @@ def extrinsic_from_pose(
 ) -> Float[Tensor, "B 4 4"]:
     "World-to-camera matrices of poses, the inverse of `pose_from_extrinsic`."
     change, to_scanner = _camera_change(intrinsic, subject, lps, reverse_x_axis)
-    return (change.inverse() @ pose.to(torch.float64).inverse().matrix @ to_scanner.inverse()).to(pose.dtype)
+    return (change.inverse() @ pose.to(torch.float64).inverse().matrix @ to_scanner.inverse()).to(
+        pose.dtype
+    )
 
 # %% ../notebooks/api/20_calibration.ipynb #bba21cea
 def resample(
@@ -240,10 +276,16 @@ def resample(
     new_y0: float | None = None,
 ) -> Float[Tensor, "B C H W"]:  # Zero where the old detector did not reach
     "Resample an image to new intrinsic parameters by bilinear interpolation."
-    f, d, X, Y = (old if new is None else new for old, new in ((focal_len, new_focal_len), (delx, new_delx), (x0, new_x0), (y0, new_y0)))
+    f, d, X, Y = (
+        old if new is None else new
+        for old, new in ((focal_len, new_focal_len), (delx, new_delx), (x0, new_x0), (y0, new_y0))
+    )
     height, width = img.shape[-2:]
     scale = d / f * focal_len / delx
-    shift = [(old - new * focal_len / f) / delx * 2 / n for old, new, n in ((x0, X, width), (y0, Y, height))]
+    shift = [
+        (old - new * focal_len / f) / delx * 2 / n
+        for old, new, n in ((x0, X, width), (y0, Y, height))
+    ]
     theta = img.new_tensor([[scale, 0, shift[0]], [0, scale, shift[1]]]).expand(len(img), 2, 3)
     grid = torch.nn.functional.affine_grid(theta, list(img.shape), align_corners=False)
     return torch.nn.functional.grid_sample(img, grid, align_corners=False)

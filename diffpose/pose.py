@@ -21,9 +21,12 @@ __all__ = ['PARAMETERIZATIONS', 'full_precision', 'can_look', 'make_matrix', 'Ri
 # %% ../notebooks/api/10_pose.ipynb #93407cd2
 def full_precision(f):
     "Decorator: run `f` outside of `torch.autocast`."
+
     @wraps(f)
     def run(*args, **kwargs):
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False): return f(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return f(*args, **kwargs)
+
     return run
 
 
@@ -31,7 +34,11 @@ def can_look(
     tensor: Tensor,
 ) -> bool:  # May Python branch on the content of the tensor?
     "True for what is on the CPU and really there."
-    return not torch.compiler.is_compiling() and tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return (
+        not torch.compiler.is_compiling()
+        and tensor.device.type == "cpu"
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
 
 # %% ../notebooks/api/10_pose.ipynb #2e432d42
 def make_matrix(
@@ -43,11 +50,14 @@ def make_matrix(
         raise ValueError(
             f"R and t must have shapes [..., 3, 3] and [..., 3] with one batch shape, got {_shape(R)} and {_shape(t)}"
         )
-    bottom = torch.cat([R.new_zeros(3), R.new_ones(1)]).expand(*R.shape[:-2], 1, 4)  # without a copy from the host
+    bottom = torch.cat([R.new_zeros(3), R.new_ones(1)]).expand(
+        *R.shape[:-2], 1, 4
+    )  # without a copy from the host
     return torch.cat([torch.cat([R, t[..., None]], dim=-1), bottom], dim=-2)
 
 
-def _shape(x): return list(x.shape)
+def _shape(x):
+    return list(x.shape)
 
 # %% ../notebooks/api/10_pose.ipynb #08a2609f
 class RigidTransform:
@@ -61,34 +71,58 @@ class RigidTransform:
         matrix: Tensor,  # Homogeneous matrices, shape [B, 4, 4] or [4, 4]
     ):
         if not torch.is_tensor(matrix) or matrix.shape[-2:] != (4, 4) or matrix.ndim not in (2, 3):
-            came = f"shape {_shape(matrix)}" if torch.is_tensor(matrix) else f"{type(matrix).__name__}"
+            came = (
+                f"shape {_shape(matrix)}" if torch.is_tensor(matrix) else f"{type(matrix).__name__}"
+            )
             raise ValueError(f"matrix must be a tensor of shape [B, 4, 4] or [4, 4], got {came}")
         self.matrix = matrix if matrix.ndim == 3 else matrix[None]
 
-    def __len__(self): return len(self.matrix)
-    def __getitem__(self, idx): return RigidTransform(self.matrix[idx])
-    def __iter__(self): return (self[i] for i in range(len(self)))
-    def __repr__(self): return f"RigidTransform({self.matrix})"
+    def __len__(self):
+        return len(self.matrix)
+
+    def __getitem__(self, idx):
+        return RigidTransform(self.matrix[idx])
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self):
+        return f"RigidTransform({self.matrix})"
 
     @property
-    def rotation(self) -> Tensor: return self.matrix[..., :3, :3]
+    def rotation(self) -> Tensor:
+        return self.matrix[..., :3, :3]
+
     @property
-    def translation(self) -> Tensor: return self.matrix[..., :3, 3]
+    def translation(self) -> Tensor:
+        return self.matrix[..., :3, 3]
+
     @property
-    def device(self): return self.matrix.device
+    def device(self):
+        return self.matrix.device
+
     @property
-    def dtype(self): return self.matrix.dtype
+    def dtype(self):
+        return self.matrix.dtype
 
     def to(self, *args, **kwargs) -> RigidTransform:
         "As `torch.Tensor.to`: returns a pose of another device or dtype, and leaves this one alone."
         other = args[0] if args else None
-        if isinstance(other, RigidTransform): args = (other.matrix, *args[1:])
+        if isinstance(other, RigidTransform):
+            args = (other.matrix, *args[1:])
         return RigidTransform(self.matrix.to(*args, **kwargs))
 
-    def cpu(self) -> RigidTransform: return self.to("cpu")
-    def cuda(self) -> RigidTransform: return self.to("cuda")
-    def float(self) -> RigidTransform: return self.to(torch.float32)
-    def double(self) -> RigidTransform: return self.to(torch.float64)
+    def cpu(self) -> RigidTransform:
+        return self.to("cpu")
+
+    def cuda(self) -> RigidTransform:
+        return self.to("cuda")
+
+    def float(self) -> RigidTransform:
+        return self.to(torch.float32)
+
+    def double(self) -> RigidTransform:
+        return self.to(torch.float64)
 
     @full_precision
     def __call__(
@@ -97,8 +131,14 @@ class RigidTransform:
     ) -> Tensor:  # Transformed points, shape [B, N, 3]
         "Move points. Raises `ValueError` if the points do not batch with the poses."
         points = x if x.ndim == 3 else x[None]
-        if points.ndim != 3 or points.shape[-1] != 3 or (len(points) != len(self) and 1 not in (len(points), len(self))):
-            raise ValueError(f"x must be points of shape [N, 3] or [B, N, 3] with B of 1 or {len(self)}, got {_shape(x)}")
+        if (
+            points.ndim != 3
+            or points.shape[-1] != 3
+            or (len(points) != len(self) and 1 not in (len(points), len(self)))
+        ):
+            raise ValueError(
+                f"x must be points of shape [N, 3] or [B, N, 3] with B of 1 or {len(self)}, got {_shape(x)}"
+            )
         matrix = self.matrix.to(torch.promote_types(self.dtype, points.dtype))
         return points.to(matrix.dtype) @ matrix[:, :3, :3].mT + matrix[:, None, :3, 3]
 
@@ -144,15 +184,20 @@ def random_rigid_transform(
 ) -> RigidTransform:
     "Rotations drawn uniformly from SO(3), translations from a normal distribution."
     R = roma.random_rotmat(batch_size, dtype=dtype, device=device)
-    return RigidTransform(make_matrix(R, scale * torch.randn(batch_size, 3, dtype=dtype, device=device)))
+    return RigidTransform(
+        make_matrix(R, scale * torch.randn(batch_size, 3, dtype=dtype, device=device))
+    )
 
 # %% ../notebooks/api/10_pose.ipynb #f5365928
 def _series_below(theta2, closed, coefficients, limit=1e-2):
     "`closed(theta)` where theta^2 >= `limit`, its Taylor series in theta^2 below: six terms leave 1e-16."
     small = theta2 < limit
-    theta = torch.where(small, 1.0, theta2).sqrt()  # the unused branch must not produce NaN gradients
+    theta = torch.where(
+        small, 1.0, theta2
+    ).sqrt()  # the unused branch must not produce NaN gradients
     series = torch.zeros_like(theta2)
-    for c in reversed(coefficients): series = series * theta2 + c
+    for c in reversed(coefficients):
+        series = series * theta2 + c
     return torch.where(small, series, closed(theta))
 
 
@@ -169,8 +214,16 @@ def se3_exp_map(
     "Exponential map of SE(3), exact and differentiable everywhere, zero included."
     v, w = log_transform.split([3, 3], dim=-1)
     theta2, W = (w * w).sum(-1)[..., None, None], _hat(w)
-    b = _series_below(theta2, lambda a: (1 - a.cos()) / a**2, [1 / 2, -1 / 24, 1 / 720, -1 / 40320, 1 / 3628800, -1 / 479001600])
-    c = _series_below(theta2, lambda a: (a - a.sin()) / a**3, [1 / 6, -1 / 120, 1 / 5040, -1 / 362880, 1 / 39916800, -1 / 6227020800])
+    b = _series_below(
+        theta2,
+        lambda a: (1 - a.cos()) / a**2,
+        [1 / 2, -1 / 24, 1 / 720, -1 / 40320, 1 / 3628800, -1 / 479001600],
+    )
+    c = _series_below(
+        theta2,
+        lambda a: (a - a.sin()) / a**3,
+        [1 / 6, -1 / 120, 1 / 5040, -1 / 362880, 1 / 39916800, -1 / 6227020800],
+    )
     V = torch.eye(3, dtype=w.dtype, device=w.device) + b * W + c * (W @ W)
     return make_matrix(roma.rotvec_to_rotmat(w), (V @ v[..., None])[..., 0])
 
@@ -205,7 +258,9 @@ def quaternion_to_rotation_10d(q: Tensor) -> Tensor:
 
 def rotation_10d_to_quaternion(rotation: Tensor) -> Tensor:
     "The eigenvector of the smallest eigenvalue of a symmetric 4 x 4 matrix given by its upper triangle [..., 10]."
-    return roma.symmatrixvec_to_unitquat(rotation)  # keeps the order of the components, here real part first
+    return roma.symmatrixvec_to_unitquat(
+        rotation
+    )  # keeps the order of the components, here real part first
 
 
 def quaternion_to_quaternion_adjugate(q: Tensor) -> Tensor:
@@ -277,7 +332,11 @@ def euler_angles_to_matrix(
     o, i, R = torch.zeros_like(angles[..., 0]), torch.ones_like(angles[..., 0]), None
     for axis, angle in zip(convention, angles.unbind(-1)):
         c, s = angle.cos(), angle.sin()
-        rows = {"X": [i, o, o, o, c, -s, o, s, c], "Y": [c, o, s, o, i, o, -s, o, c], "Z": [c, -s, o, s, c, o, o, o, i]}[axis]
+        rows = {
+            "X": [i, o, o, o, c, -s, o, s, c],
+            "Y": [c, o, s, o, i, o, -s, o, c],
+            "Z": [c, -s, o, s, c, o, o, o, i],
+        }[axis]
         one = torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
         R = one if R is None else R @ one
     return R
@@ -285,8 +344,11 @@ def euler_angles_to_matrix(
 # %% ../notebooks/api/10_pose.ipynb #70843d84
 def _check_parameterization(parameterization, convention):
     if parameterization not in _ROTATIONS:
-        raise ValueError(f"parameterization must be one of {PARAMETERIZATIONS}, got {parameterization!r}")
-    if parameterization != "euler_angles": return
+        raise ValueError(
+            f"parameterization must be one of {PARAMETERIZATIONS}, got {parameterization!r}"
+        )
+    if parameterization != "euler_angles":
+        return
     ok = isinstance(convention, str) and len(convention) == 3 and set(convention) <= set("XYZ")
     if not ok or convention[0] == convention[1] or convention[1] == convention[2]:
         raise ValueError(
@@ -301,14 +363,27 @@ def assert_rigid(
 ) -> None:
     "Raise `ValueError` unless every matrix is a rotation and a translation: no scale, shear, reflection or NaN."
     R = matrix[..., :3, :3]
-    deviation = (R.mT @ R - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax() if R.numel() else R.new_zeros(())
-    bottom = (matrix[..., 3, :] - matrix.new_tensor([0.0, 0.0, 0.0, 1.0])).abs().amax() if R.numel() else deviation
+    deviation = (
+        (R.mT @ R - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax()
+        if R.numel()
+        else R.new_zeros(())
+    )
+    bottom = (
+        (matrix[..., 3, :] - matrix.new_tensor([0.0, 0.0, 0.0, 1.0])).abs().amax()
+        if R.numel()
+        else deviation
+    )
     if not (deviation < atol and bottom < atol and matrix.isfinite().all()):
         raise ValueError(
             f"{name} is not rigid: R'R differs from the identity by {deviation:.2g}, the last row from [0, 0, 0, 1] by "
             f"{bottom:.2g}; at most {atol:g} is accepted"
         )
-    if R.numel() and not (torch.linalg.det(R.detach().to(torch.promote_types(R.dtype, torch.float32))) > 0).all():
+    if (
+        R.numel()
+        and not (
+            torch.linalg.det(R.detach().to(torch.promote_types(R.dtype, torch.float32))) > 0
+        ).all()
+    ):
         raise ValueError(
             f"{name} is not rigid: it holds a reflection (det R = -1); a mirrored image is set with `reverse_x_axis` or "
             "`orientation`"
@@ -331,26 +406,39 @@ def convert(
     args = [a if a.is_floating_point() else a.float() for a in args]
     if len(args) == 1 and parameterization == "matrix":
         pose = RigidTransform(args[0])
-        if can_look(pose.matrix): assert_rigid(pose.matrix, "matrix")
+        if can_look(pose.matrix):
+            assert_rigid(pose.matrix, "matrix")
         return pose
     if len(args) != 2:
-        raise ValueError(f"parameterization {parameterization!r} takes a rotation and a translation, got {len(args)} arguments")
+        raise ValueError(
+            f"parameterization {parameterization!r} takes a rotation and a translation, got {len(args)} arguments"
+        )
     rotation, translation = args
     shape, to_matrix, _ = _ROTATIONS[parameterization]
-    if rotation.shape[1:] != shape or translation.shape[1:] != (3,) or len(rotation) != len(translation):
+    if (
+        rotation.shape[1:] != shape
+        or translation.shape[1:] != (3,)
+        or len(rotation) != len(translation)
+    ):
         raise ValueError(
             f"rotation and translation must have shapes {['B', *shape]} and ['B', 3] for {parameterization!r}, got "
             f"{_shape(rotation)} and {_shape(translation)}"
         )
     rotation = rotation.view_as(rotation)  # roma knows tensors, not `torch.nn.Parameter`
-    if parameterization == "se3_log_map": pose = RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
+    if parameterization == "se3_log_map":
+        pose = RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
     else:
-        if parameterization == "euler_angles": R = euler_angles_to_matrix(torch.deg2rad(rotation) if degrees else rotation, convention)
-        else: R = to_matrix(rotation)
-        R, translation = (x.to(torch.promote_types(R.dtype, translation.dtype)) for x in (R, translation))
+        if parameterization == "euler_angles":
+            R = euler_angles_to_matrix(torch.deg2rad(rotation) if degrees else rotation, convention)
+        else:
+            R = to_matrix(rotation)
+        R, translation = (
+            x.to(torch.promote_types(R.dtype, translation.dtype)) for x in (R, translation)
+        )
         pose = RigidTransform(make_matrix(R, (R @ translation[..., None])[..., 0]))
     if can_look(pose.matrix):
-        if parameterization == "matrix": assert_rigid(pose.matrix, "rotation")
+        if parameterization == "matrix":
+            assert_rigid(pose.matrix, "rotation")
         elif not (finite := pose.matrix.detach().isfinite().all(-1).all(-1)).all():
             k = int(finite.int().argmin())
             came = f"got {rotation[k].tolist()} and {translation[k].tolist()} at index {k}"
@@ -365,6 +453,8 @@ def _to_parameters(pose, parameterization, convention, degrees):
         translation, rotation = pose.get_se3_log().split([3, 3], dim=-1)
         return rotation, translation
     R = pose.rotation
-    if parameterization == "euler_angles": rotation = roma.rotmat_to_euler(convention, R, degrees=degrees)
-    else: rotation = _ROTATIONS[parameterization][2](R)
+    if parameterization == "euler_angles":
+        rotation = roma.rotmat_to_euler(convention, R, degrees=degrees)
+    else:
+        rotation = _ROTATIONS[parameterization][2](R)
     return rotation, (R.mT @ pose.translation[..., None])[..., 0]

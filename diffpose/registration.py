@@ -57,7 +57,9 @@ class Registration(nn.Module):
         convention: str | None = None,  # Order of Euler angles, such as "ZXY"
     ):
         super().__init__()
-        convert(rotation, translation, parameterization=parameterization, convention=convention)  # refuses what does not fit
+        convert(
+            rotation, translation, parameterization=parameterization, convention=convention
+        )  # refuses what does not fit
         self.drr = drr
         self._rotation = nn.Parameter(rotation.detach().clone())
         self._translation = nn.Parameter(translation.detach().clone())
@@ -68,17 +70,27 @@ class Registration(nn.Module):
         return self.drr(self.pose, **kwargs)
 
     @property
-    def rotation(self) -> nn.Parameter: return self._rotation
+    def rotation(self) -> nn.Parameter:
+        return self._rotation
+
     @property
-    def translation(self) -> nn.Parameter: return self._translation
+    def translation(self) -> nn.Parameter:
+        return self._translation
 
     @property
     def pose(self) -> RigidTransform:
         "The current pose, differentiable by the parameters."
-        return convert(self._rotation, self._translation, parameterization=self.parameterization, convention=self.convention)
+        return convert(
+            self._rotation,
+            self._translation,
+            parameterization=self.parameterization,
+            convention=self.convention,
+        )
 
 # %% ../notebooks/api/51_registration.ipynb #b8d143a9
-_GENERATORS = torch.zeros(6, 4, 4, dtype=torch.float64)  # of SE(3): translations along x, y, z, rotations about them
+_GENERATORS = torch.zeros(
+    6, 4, 4, dtype=torch.float64
+)  # of SE(3): translations along x, y, z, rotations about them
 for _a, (_i, _j) in enumerate(((1, 2), (2, 0), (0, 1))):
     _GENERATORS[_a, _a, 3], _GENERATORS[3 + _a, _j, _i], _GENERATORS[3 + _a, _i, _j] = 1, 1, -1
 
@@ -87,11 +99,15 @@ _PYRAMIDS = WeakIdKeyDictionary()
 
 def _pooled(density, factors):
     "The volume averaged over blocks of voxels, remembered as long as it does not change."
-    if factors == (1, 1, 1): return density if density.dtype in renderers.STORED else density.float()
+    if factors == (1, 1, 1):
+        return density if density.dtype in renderers.STORED else density.float()
     known = renderers._remembered(_PYRAMIDS, density, lambda volume: {})
     if factors not in known:
         rest = [(-n) % f for n, f in zip(density.shape, factors)]
-        with torch.no_grad(): known[factors] = F.avg_pool3d(F.pad(density[None].float(), [0, rest[2], 0, rest[1], 0, rest[0]]), factors)[0].contiguous()
+        with torch.no_grad():
+            known[factors] = F.avg_pool3d(
+                F.pad(density[None].float(), [0, rest[2], 0, rest[1], 0, rest[0]]), factors
+            )[0].contiguous()
     return known[factors]
 
 
@@ -103,7 +119,8 @@ def _middle(drr):
 
 def _resize(img, height, width):
     "Fewer pixels of the same detector, each the mean of what it covers with soft borders."
-    if img.shape[-2:] == (height, width): return img
+    if img.shape[-2:] == (height, width):
+        return img
     return F.interpolate(img, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 # %% ../notebooks/api/51_registration.ipynb #b2a07303
@@ -121,19 +138,32 @@ class _View:
         calibration[0, 0] *= d.width / w
         calibration[1, 1] *= d.height / h
         affine = drr._affine_inverse[0].double().cpu()
-        pixel = (calibration[0, 0] + calibration[1, 1]) / 2 * depth / calibration[2, 2]  # [mm] in the patient
-        factors = tuple(max(1, int(f)) for f in pixel * affine[:3, :3].norm(dim=1))  # voxels under a pixel
+        pixel = (
+            (calibration[0, 0] + calibration[1, 1]) / 2 * depth / calibration[2, 2]
+        )  # [mm] in the patient
+        factors = tuple(
+            max(1, int(f)) for f in pixel * affine[:3, :3].norm(dim=1)
+        )  # voxels under a pixel
         self.volume = _pooled(density, factors)
         pool = torch.eye(4, dtype=torch.float64)
-        for a, f in enumerate(factors): pool[a, a], pool[a, 3] = 1 / f, (drr.voxel_shift - 0.5 - (f - 1) / 2) / f
+        for a, f in enumerate(factors):
+            pool[a, a], pool[a, 3] = 1 / f, (drr.voxel_shift - 0.5 - (f - 1) / 2) / f
         self.to_voxel = pool @ affine
         x, y = (w - 1) / 2 - torch.arange(w), (h - 1) / 2 - torch.arange(h)
         y, x = torch.meshgrid(y, x if d.reverse_x_axis else -x, indexing="ij")
         self.pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3).to(drr._affine)
-        self.calibration = torch.stack([calibration[:, 0], calibration[:, 1], calibration[:, 2] + calibration[:, 3]], dim=-1)  # [4, 3]
+        self.calibration = torch.stack(
+            [calibration[:, 0], calibration[:, 1], calibration[:, 2] + calibration[:, 3]], dim=-1
+        )  # [4, 3]
         self.reorient, self.mirrored, self.dtype = d._reorient.double().cpu(), d.mirrored, dtype
-        self.pixel, self.middle, self.orientation = float(pixel), _middle(drr), getattr(drr.subject, "orientation", None)
-        self.image_axes = torch.tensor([-1.0 if d.reverse_x_axis else 1.0, -1.0, 1.0], dtype=torch.float64)
+        self.pixel, self.middle, self.orientation = (
+            float(pixel),
+            _middle(drr),
+            getattr(drr.subject, "orientation", None),
+        )
+        self.image_axes = torch.tensor(
+            [-1.0 if d.reverse_x_axis else 1.0, -1.0, 1.0], dtype=torch.float64
+        )
 
     def camera(self, pose):
         "Camera to world, [K, 4, 4]."
@@ -155,7 +185,8 @@ INTRINSICS = ("sdd", "x0", "y0")
 def _calibrations(view, offsets, names):
     "Calibration [K, 4, 3] with offsets [K, n] of the named intrinsics, and its derivatives [n, 4, 3]."
     derivatives = torch.zeros(len(names), 4, 3, dtype=torch.float64)
-    for d, name in zip(derivatives, names): d[{"x0": 0, "y0": 1, "sdd": 2}[name], 2] = 1
+    for d, name in zip(derivatives, names):
+        d[{"x0": 0, "y0": 1, "sdd": 2}[name], 2] = 1
     return view.calibration + torch.einsum("kn,nij->kij", offsets, derivatives), derivatives
 
 
@@ -163,32 +194,56 @@ def _project(view, source, target, with_gradient):
     "Integrals [K, N] and their derivatives by source and target, [K, N, 3] each or None."
     backend = renderers._backend("auto", target.device, target.dtype)
     if backend != "reference":
-        out = torch.ops.diffpose.project(view.volume, source, target, None, 1, view.method, None, with_gradient, backend, True)
+        out = torch.ops.diffpose.project(
+            view.volume, source, target, None, 1, view.method, None, with_gradient, backend, True
+        )
         return [x[:, 0] for x in out] if with_gradient else [out[0][:, 0], None, None]
     with torch.enable_grad():  # one source a ray, so that each ray's derivative is its own
-        ends = [source.expand_as(target).detach().requires_grad_(with_gradient), target.detach().requires_grad_(with_gradient)]
+        ends = [
+            source.expand_as(target).detach().requires_grad_(with_gradient),
+            target.detach().requires_grad_(with_gradient),
+        ]
         image = renderers.render(view.volume, *ends, method=view.method, backend=backend)[:, 0]
-        return [image.detach(), *(torch.autograd.grad(image.sum(), ends) if with_gradient else (None, None))]
+        return [
+            image.detach(),
+            *(torch.autograd.grad(image.sum(), ends) if with_gradient else (None, None)),
+        ]
 
 
 def _render(view, pose, frame=None, offsets=None, names=()):
     "Images [K, 1, h, w]; with `frame` [K, 4, 4] followed by derivatives by a twist in that frame and by intrinsics [K, 1 + P, h, w]."
     camera = view.camera(pose)
-    C, dC = _calibrations(view, pose.new_zeros(len(pose), len(names)) if offsets is None else offsets, names)
+    C, dC = _calibrations(
+        view, pose.new_zeros(len(pose), len(names)) if offsets is None else offsets, names
+    )
     flip = F.pad(view.flips(camera)[:, None, None].expand(-1, 3, -1), (0, 0, 0, 1), value=1.0)
     C, dC = C * flip, dC * flip[:, None]
     P = view.to_voxel @ camera
     to = dict(device=view.pixels.device, dtype=view.dtype)
     target = view.pixels @ (P @ C)[:, :3].mT.to(**to)
-    image, d_source, d_target = _project(view, P[:, None, :3, 3].to(**to), target, frame is not None)
+    image, d_source, d_target = _project(
+        view, P[:, None, :3, 3].to(**to), target, frame is not None
+    )
     ray = view.pixels @ C[:, :3].mT.to(**to)
     length = ray.norm(dim=-1)
-    if frame is None: return (image * length).reshape(len(pose), 1, *view.shape)
-    ends = torch.cat([C, torch.eye(4, dtype=torch.float64)[:, 3:].expand(len(pose), 4, 1)], dim=-1)  # [K, 4, 4]: pixel columns, then source
-    moved = torch.einsum("kij,pjl,klm->kpim", (view.to_voxel @ frame)[:, :3], _GENERATORS, frame.inverse() @ camera @ ends)
-    moved = torch.cat([moved, F.pad(torch.einsum("kij,knjm->knim", P[:, :3], dC), (0, 1))], dim=1)  # [K, P, 3, 4]
+    if frame is None:
+        return (image * length).reshape(len(pose), 1, *view.shape)
+    ends = torch.cat(
+        [C, torch.eye(4, dtype=torch.float64)[:, 3:].expand(len(pose), 4, 1)], dim=-1
+    )  # [K, 4, 4]: pixel columns, then source
+    moved = torch.einsum(
+        "kij,pjl,klm->kpim",
+        (view.to_voxel @ frame)[:, :3],
+        _GENERATORS,
+        frame.inverse() @ camera @ ends,
+    )
+    moved = torch.cat(
+        [moved, F.pad(torch.einsum("kij,knjm->knim", P[:, :3], dC), (0, 1))], dim=1
+    )  # [K, P, 3, 4]
     weights = torch.cat([moved[..., :3].flatten(2), moved[..., 3]], dim=-1).to(**to)
-    moments = torch.cat([(d_target[..., None] * view.pixels[:, None]).flatten(2), d_source], dim=-1)  # [K, N, 12]
+    moments = torch.cat(
+        [(d_target[..., None] * view.pixels[:, None]).flatten(2), d_source], dim=-1
+    )  # [K, N, 12]
     J = (weights @ moments.mT) * length[:, None]
     for n in range(len(names)):  # a longer ray through the same voxels
         longer = (ray * (view.pixels @ dC[:, n, :3].mT.to(**to))).sum(-1) / length
@@ -201,9 +256,15 @@ class _Problem:
 
     def __init__(self, views, blocks, names=(), robust=None):
         self.views, self.blocks, self.names, self.robust = views, blocks, names, robust
-        self.n_blocks, self.prior, self.variance = max(blocks) + 1, None, 1.0  # prior: Hessian of the offsets [n]
+        self.n_blocks, self.prior, self.variance = (
+            max(blocks) + 1,
+            None,
+            1.0,
+        )  # prior: Hessian of the offsets [n]
         self.n_unknowns = 6 * self.n_blocks + len(names)
-        self.columns = [[*range(6 * b, 6 * b + 6), *range(6 * self.n_blocks, self.n_unknowns)] for b in blocks]
+        self.columns = [
+            [*range(6 * b, 6 * b + 6), *range(6 * self.n_blocks, self.n_unknowns)] for b in blocks
+        ]
 
     def intrinsic(self, name):
         "What the first view's DRR says [mm]."
@@ -221,13 +282,23 @@ class _Problem:
     def evaluate(self, poses, offsets, weights=None):
         "Cost [K], gradient and Hessian at poses [K, V, 4, 4] and offsets [K, n], and what they are made of."
         frames = self.frames(poses)
-        images = [_render(v, poses[:, k], frames[:, b], offsets, self.names) for k, (v, b) in enumerate(zip(self.views, self.blocks))]
-        parts = [residuals.linearize(v.residuals, x, None if weights is None else w) for v, x, w in zip(self.views, images, weights or images)]
+        images = [
+            _render(v, poses[:, k], frames[:, b], offsets, self.names)
+            for k, (v, b) in enumerate(zip(self.views, self.blocks))
+        ]
+        parts = [
+            residuals.linearize(v.residuals, x, None if weights is None else w)
+            for v, x, w in zip(self.views, images, weights or images)
+        ]
         return self.combine(parts, frames, offsets)
 
     def combine(self, parts, frames, offsets):
         K, P = len(frames), self.n_unknowns
-        cost, gradient, hessian = torch.zeros(K, dtype=torch.float64), torch.zeros(K, P, dtype=torch.float64), torch.zeros(K, P, P, dtype=torch.float64)
+        cost, gradient, hessian = (
+            torch.zeros(K, dtype=torch.float64),
+            torch.zeros(K, P, dtype=torch.float64),
+            torch.zeros(K, P, P, dtype=torch.float64),
+        )
         for part, columns in zip(parts, self.columns):
             g, H = part.normal_equations()
             cost += part.cost / len(parts)
@@ -237,18 +308,29 @@ class _Problem:
             cost = cost + 0.5 * (self.prior * offsets**2).sum(-1)
             gradient[:, 6 * self.n_blocks :] += self.prior * offsets
             hessian = hessian + torch.diag(F.pad(self.prior, (6 * self.n_blocks, 0)))
-        return SimpleNamespace(cost=cost, gradient=gradient, hessian=hessian, parts=parts, frames=frames)
+        return SimpleNamespace(
+            cost=cost, gradient=gradient, hessian=hessian, parts=parts, frames=frames
+        )
 
     def reweighed(self, now, offsets):
         "The same with robust weights of its own residuals."
-        if self.robust is None: return now
+        if self.robust is None:
+            return now
         weights = [residuals.robust_weights(part, self.robust) for part in now.parts]
-        return self.combine([residuals.linearize_features(p, w) for p, w in zip(now.parts, weights)], now.frames, offsets)
+        return self.combine(
+            [residuals.linearize_features(p, w) for p, w in zip(now.parts, weights)],
+            now.frames,
+            offsets,
+        )
 
     def moved(self, poses, offsets, frames, step):
         "Poses and offsets after a step [K, P]."
         twists = step[:, : 6 * self.n_blocks].unflatten(-1, (self.n_blocks, 6))
-        motion = frames @ se3_exp_map(twists.flatten(0, 1)).unflatten(0, twists.shape[:2]) @ frames.inverse()
+        motion = (
+            frames
+            @ se3_exp_map(twists.flatten(0, 1)).unflatten(0, twists.shape[:2])
+            @ frames.inverse()
+        )
         return motion[:, self.blocks] @ poses, offsets + step[:, 6 * self.n_blocks :]
 
 # %% ../notebooks/api/51_registration.ipynb #cce75624
@@ -269,7 +351,10 @@ def _minimize(problem, poses, offsets, n_iterations, tolerance, watch):
     now = problem.evaluate(poses, offsets)
     watch.rendered(K * len(problem.views))
     now = problem.reweighed(now, offsets)
-    damping, boost = torch.full((K,), 1e-2, dtype=torch.float64), torch.full((K,), 2.0, dtype=torch.float64)
+    damping, boost = (
+        torch.full((K,), 1e-2, dtype=torch.float64),
+        torch.full((K,), 2.0, dtype=torch.float64),
+    )
     reasons, todo = ["iterations"] * K, torch.arange(K)
     cost, gradient, hessian, frames = now.cost, now.gradient, now.hessian, now.frames
     weights = [p.weights for p in now.parts]
@@ -279,20 +364,34 @@ def _minimize(problem, poses, offsets, n_iterations, tolerance, watch):
         diagonal = H.diagonal(dim1=-2, dim2=-1)
         floor = 1e-12 * diagonal.amax(-1, keepdim=True) + 1e-30
         step = -torch.linalg.solve(H + torch.diag_embed(d[:, None] * diagonal + floor), g)
-        old_weights = None if problem.robust is None else [[w if len(w) == 1 else w[todo] for w in view] for view in weights]
+        old_weights = (
+            None
+            if problem.robust is None
+            else [[w if len(w) == 1 else w[todo] for w in view] for view in weights]
+        )
         p, o = problem.moved(poses[todo], offsets[todo], frames[todo], step)
         new = problem.evaluate(p, o, old_weights)
         watch.rendered(len(todo) * len(problem.views))
         promised = -(step * g).sum(-1) - 0.5 * torch.einsum("kp,kpq,kq->k", step, H, step)
         gain = cost[todo] - new.cost
-        better = (gain > 0) & new.cost.isfinite() & (new.hessian.diagonal(dim1=-2, dim2=-1).amax(-1) > 0)  # nor past the patient, where nothing pulls back
+        better = (
+            (gain > 0) & new.cost.isfinite() & (new.hessian.diagonal(dim1=-2, dim2=-1).amax(-1) > 0)
+        )  # nor past the patient, where nothing pulls back
         new = problem.reweighed(new, o)
         if problem.robust is not None:
             for view, part in zip(weights, new.parts):
                 for i, w in enumerate(part.weights):
-                    if len(view[i]) == 1 < K: view[i] = view[i].repeat(K, 1, 1, 1)
+                    if len(view[i]) == 1 < K:
+                        view[i] = view[i].repeat(K, 1, 1, 1)
                     view[i][todo] = _where(better, w, view[i][todo])
-        for old, value in ((poses, p), (offsets, o), (cost, new.cost), (gradient, new.gradient), (hessian, new.hessian), (frames, new.frames)):
+        for old, value in (
+            (poses, p),
+            (offsets, o),
+            (cost, new.cost),
+            (gradient, new.gradient),
+            (hessian, new.hessian),
+            (frames, new.frames),
+        ):
             old[todo] = _where(better, value, old[todo])
         ratio = gain / promised.clamp(min=1e-300)
         shrunk = damping[todo] * (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 5)
@@ -301,10 +400,12 @@ def _minimize(problem, poses, offsets, n_iterations, tolerance, watch):
         small = _distance(step, problem.n_blocks) < tolerance
         stuck = ~better & (damping[todo] > 1e6)
         for k, a, b in zip(todo.tolist(), small.tolist(), stuck.tolist()):
-            if a or b: reasons[k] = "step" if a else "damping"
+            if a or b:
+                reasons[k] = "step" if a else "damping"
         watch.iterate(problem, poses, offsets, cost)
         todo = todo[~(small | stuck)]
-        if not len(todo): break
+        if not len(todo):
+            break
     return poses, offsets, cost, reasons
 
 # %% ../notebooks/api/51_registration.ipynb #160e8c6a
@@ -326,11 +427,19 @@ class RegistrationResult:
     """
 
     pose: RigidTransform  # One for each X-ray
-    covariance: Float[Tensor, "*V 6 6"]  # One for all X-rays if their geometry is known, else one for each [mm, degrees]; NaN if interrupted
-    similarity_before: float  # Of the first pose, at the finest level, all pixels alike; 1 is the best
+    covariance: Float[
+        Tensor, "*V 6 6"
+    ]  # One for all X-rays if their geometry is known, else one for each [mm, degrees]; NaN if interrupted
+    similarity_before: (
+        float  # Of the first pose, at the finest level, all pixels alike; 1 is the best
+    )
     similarity_after: float
-    trajectory: RigidTransform  # Of the first X-ray, from the first pose to the last, along the best start
-    similarity: Float[Tensor, "T"]  # Of each pose of the trajectory, at its own level and with its robust weights
+    trajectory: (
+        RigidTransform  # Of the first X-ray, from the first pose to the last, along the best start
+    )
+    similarity: Float[
+        Tensor, "T"
+    ]  # Of each pose of the trajectory, at its own level and with its robust weights
     levels: Tensor  # Longer side of the image at which each was compared [pixels]
     n_iterations: int  # Steps that were tried, all levels together
     n_renders: int  # Images rendered, of all starts and views
@@ -338,8 +447,12 @@ class RegistrationResult:
     converged: bool
     reason: str  # Why it stopped
     frame: Float[Tensor, "*V 4 4"]  # Right, down and depth in the world, at the middle of the CT
-    intrinsics: dict[str, float] = field(default_factory=dict)  # Those that were unknown, of the first detector [mm]; empty if it stopped before
-    intrinsics_deviations: dict[str, float] = field(default_factory=dict)  # Their standard deviations [mm]
+    intrinsics: dict[str, float] = field(
+        default_factory=dict
+    )  # Those that were unknown, of the first detector [mm]; empty if it stopped before
+    intrinsics_deviations: dict[str, float] = field(
+        default_factory=dict
+    )  # Their standard deviations [mm]
 
     @property
     def standard_deviations(self) -> Float[Tensor, "*V 6"]:
@@ -350,14 +463,20 @@ class RegistrationResult:
 @patch(as_prop=True)
 def weakest(self: RegistrationResult) -> str:
     "The direction in which the pose is least certain."
-    if not self.covariance.isfinite().all(): return "unknown, as there is no covariance"
+    if not self.covariance.isfinite().all():
+        return "unknown, as there is no covariance"
     scale = torch.tensor([1.0] * 3 + [100 * math.pi / 180] * 3, dtype=torch.float64)
     worst, text = -1.0, ""
     for cov in self.covariance.reshape(-1, 6, 6):
         values, vectors = torch.linalg.eigh(cov * scale[:, None] * scale)
-        if values[-1] <= worst: continue
+        if values[-1] <= worst:
+            continue
         worst, share = float(values[-1]), vectors[:, -1] ** 2
-        names = [DIRECTIONS[k] for k in share.argsort(descending=True)[:2].tolist() if share[k] > 0.25 * share.max()]
+        names = [
+            DIRECTIONS[k]
+            for k in share.argsort(descending=True)[:2].tolist()
+            if share[k] > 0.25 * share.max()
+        ]
         ratio = float((values[-1] / values[-2].clamp(min=1e-12)).sqrt())
         times = f"{ratio:.1f} times the next" if ratio < 100 else "more than 100 times the next"
         text = f"{' with '.join(names)}: {worst**0.5:.2g} mm (one standard deviation), {times}"
@@ -371,8 +490,17 @@ def predicted_error(
 ) -> Float[Tensor, "*V N"]:  # Root mean square [mm]
     "How far off each point is expected to be, seen from the C-arm."
     q = (points.double() - self.frame[..., None, :3, 3]) @ self.frame[..., :3, :3]
-    turn = math.pi / 180 * torch.linalg.cross(torch.eye(3, dtype=torch.float64).expand(*q.shape, 3), q[..., None, :].expand(*q.shape, 3))
-    J = torch.cat([torch.eye(3, dtype=torch.float64).expand(*q.shape, 3), turn.mT], dim=-1)  # [*V, N, 3, 6]
+    turn = (
+        math.pi
+        / 180
+        * torch.linalg.cross(
+            torch.eye(3, dtype=torch.float64).expand(*q.shape, 3),
+            q[..., None, :].expand(*q.shape, 3),
+        )
+    )
+    J = torch.cat(
+        [torch.eye(3, dtype=torch.float64).expand(*q.shape, 3), turn.mT], dim=-1
+    )  # [*V, N, 3, 6]
     return (J @ self.covariance[..., None, :, :] @ J.mT).diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
 
 
@@ -383,7 +511,10 @@ def __repr__(self: RegistrationResult):
         f"similarity   {self.similarity_before:.3f} before, {self.similarity_after:.3f} after",
         f"deviations   {sd} (right, down, depth [mm], and about them [degrees])",
         f"weakest      {self.weakest}",
-        *(f"{k:<12} {v:.2f} mm (standard deviation {self.intrinsics_deviations[k]:.2g})" for k, v in self.intrinsics.items()),
+        *(
+            f"{k:<12} {v:.2f} mm (standard deviation {self.intrinsics_deviations[k]:.2g})"
+            for k, v in self.intrinsics.items()
+        ),
         f"effort       {self.n_iterations} iterations, {self.n_renders} images, {self.seconds:.2f} s",
         f"{'converged' if self.converged else 'not converged'}: {self.reason}",
     ]
@@ -395,7 +526,8 @@ _TENSORS = ("pose", "covariance", "trajectory", "similarity", "levels", "frame")
 
 def _strict(x):
     "JSON knows no NaN: null in its place."
-    if isinstance(x, dict): return {k: _strict(v) for k, v in x.items()}
+    if isinstance(x, dict):
+        return {k: _strict(v) for k, v in x.items()}
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 # %% ../notebooks/api/51_registration.ipynb #23f1a5da
@@ -406,15 +538,22 @@ def save(
 ) -> None:
     "Store a result. Raises `FileNotFoundError` if there is no such folder."
     path = Path(path)
-    if not path.parent.is_dir(): raise FileNotFoundError(f"path: there is no folder {path.parent}")
-    tensors = {k: v.matrix if isinstance(v := getattr(self, k), RigidTransform) else v for k in _TENSORS}
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {path.parent}")
+    tensors = {
+        k: v.matrix if isinstance(v := getattr(self, k), RigidTransform) else v for k in _TENSORS
+    }
     facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _TENSORS}
     facts["pose"] = self.pose.matrix.tolist()
-    facts["standard_deviations"] = dict(zip(DIRECTIONS, self.standard_deviations.reshape(-1, 6)[0].tolist()))
+    facts["standard_deviations"] = dict(
+        zip(DIRECTIONS, self.standard_deviations.reshape(-1, 6)[0].tolist())
+    )
     facts["weakest"] = self.weakest
     facts = _strict(facts)
-    with whole_file(path.with_name(path.name + ".safetensors")) as name: save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, name)
-    with whole_file(path.with_name(path.name + ".json")) as name: Path(name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with whole_file(path.with_name(path.name + ".safetensors")) as name:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, name)
+    with whole_file(path.with_name(path.name + ".json")) as name:
+        Path(name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def load_result(
@@ -435,31 +574,59 @@ RegistrationResult.load = staticmethod(load_result)
 def _as_lists(drr, xray, pose, mask):
     "DRRs, X-rays [1, 1, H, W], masks [H, W] and poses of all views; raises on anything that does not fit."
     xrays = list(xray) if isinstance(xray, (list, tuple)) else xray
-    if not torch.is_tensor(xrays) and not isinstance(xrays, list): raise TypeError(f"xray must be a tensor [B, 1, H, W] or a list of them, got {type(xray).__name__}")
+    if not torch.is_tensor(xrays) and not isinstance(xrays, list):
+        raise TypeError(
+            f"xray must be a tensor [B, 1, H, W] or a list of them, got {type(xray).__name__}"
+        )
     if torch.is_tensor(xrays):
-        if xrays.ndim != 4 or xrays.shape[1] != 1: raise ValueError(f"xray must have shape [B, 1, H, W], got {list(xrays.shape)}")
+        if xrays.ndim != 4 or xrays.shape[1] != 1:
+            raise ValueError(f"xray must have shape [B, 1, H, W], got {list(xrays.shape)}")
         xrays = list(xrays.split(1))
     drrs = list(drr) if isinstance(drr, (list, tuple)) else [drr] * len(xrays)
-    masks = [None] * len(xrays) if mask is None else list(mask) if isinstance(mask, (list, tuple)) else list(mask.reshape(-1, *mask.shape[-2:]))
-    if len(masks) == 1: masks = masks * len(xrays)
-    if not isinstance(pose, RigidTransform): raise TypeError(f"pose must be a RigidTransform, got {type(pose).__name__}")
+    masks = (
+        [None] * len(xrays)
+        if mask is None
+        else list(mask)
+        if isinstance(mask, (list, tuple))
+        else list(mask.reshape(-1, *mask.shape[-2:]))
+    )
+    if len(masks) == 1:
+        masks = masks * len(xrays)
+    if not isinstance(pose, RigidTransform):
+        raise TypeError(f"pose must be a RigidTransform, got {type(pose).__name__}")
     if not len(drrs) == len(xrays) == len(pose) == len(masks) or not xrays:
-        raise ValueError(f"each X-ray needs its pose, and lists of DRRs and masks must be as long: got {len(xrays)} X-rays, {len(pose)} poses, {len(drrs)} DRRs and {len(masks)} masks")
+        raise ValueError(
+            f"each X-ray needs its pose, and lists of DRRs and masks must be as long: got {len(xrays)} X-rays, {len(pose)} poses, {len(drrs)} DRRs and {len(masks)} masks"
+        )
     assert_rigid(pose.matrix)
     valid = []
     for k, (d, x, m) in enumerate(zip(drrs, xrays, masks)):
-        if not isinstance(d, DRR): raise TypeError(f"drr must be a diffpose.drr.DRR, got {type(d).__name__}")
+        if not isinstance(d, DRR):
+            raise TypeError(f"drr must be a diffpose.drr.DRR, got {type(d).__name__}")
         shape = (d.detector.height, d.detector.width)
         name = f"xray[{k}]" if len(xrays) > 1 else "xray"
-        if not torch.is_tensor(x): raise TypeError(f"{name} must be a tensor [1, 1, H, W], got {type(x).__name__}")
+        if not torch.is_tensor(x):
+            raise TypeError(f"{name} must be a tensor [1, 1, H, W], got {type(x).__name__}")
         if tuple(x.shape) != (1, 1, *shape):
-            raise ValueError(f"{name} must have the detector's shape [1, 1, {shape[0]}, {shape[1]}], got {list(x.shape)}; crop and resize it with its intrinsics (`diffpose.xray.XRay`)")
+            raise ValueError(
+                f"{name} must have the detector's shape [1, 1, {shape[0]}, {shape[1]}], got {list(x.shape)}; crop and resize it with its intrinsics (`diffpose.xray.XRay`)"
+            )
         m = torch.ones(shape, dtype=torch.bool, device=x.device) if m is None else m.to(x.device)
-        if tuple(m.shape) != shape or m.dtype != torch.bool: raise ValueError(f"mask must be bool of shape {list(shape)}, got {m.dtype} {list(m.shape)}")
+        if tuple(m.shape) != shape or m.dtype != torch.bool:
+            raise ValueError(
+                f"mask must be bool of shape {list(shape)}, got {m.dtype} {list(m.shape)}"
+            )
         seen = x[0, 0][m]
-        if not seen.numel(): raise ValueError(f"mask leaves no pixel of {name}")
-        if not seen.isfinite().all(): raise ValueError(f"{name} holds {int((~seen.isfinite()).sum())} pixels that are NaN or infinite; repair them, or leave them out by `mask`")
-        if seen.min() == seen.max(): raise ValueError(f"{name} is empty: every pixel that may be looked at is {float(seen.min()):g}")
+        if not seen.numel():
+            raise ValueError(f"mask leaves no pixel of {name}")
+        if not seen.isfinite().all():
+            raise ValueError(
+                f"{name} holds {int((~seen.isfinite()).sum())} pixels that are NaN or infinite; repair them, or leave them out by `mask`"
+            )
+        if seen.min() == seen.max():
+            raise ValueError(
+                f"{name} is empty: every pixel that may be looked at is {float(seen.min()):g}"
+            )
         xrays[k] = torch.where(m, x, seen.double().mean().to(x)).to(d._affine)
         valid.append(m.to(d._affine.device))
     return drrs, xrays, valid
@@ -470,16 +637,25 @@ _SELECTED = WeakIdKeyDictionary()
 
 def _density(drr, structures):
     "The volume to render: all of it, or the voxels of some structures, remembered as long as neither volume nor labels change."
-    if structures is None: return drr.density
-    if not hasattr(drr, "mask"): raise ValueError("structures needs a subject with a label map")
+    if structures is None:
+        return drr.density
+    if not hasattr(drr, "mask"):
+        raise ValueError("structures needs a subject with a label map")
     known = renderers._remembered(_SELECTED, drr.density, lambda volume: {})
     labels = drr.mask, drr.mask._version
     if known.get("labels", (None, 0))[0] is not labels[0] or known["labels"][1] != labels[1]:
         known.clear()
         known.update(labels=labels, present=set(drr.mask.unique().tolist()))
     names = [structures] if isinstance(structures, (str, int)) else structures
-    ids = tuple(sorted({i for name in names for i in label_ids(name, drr.subject.structures, known["present"])}))
-    if ids not in known: known[ids] = drr.density * torch.isin(drr.mask, torch.tensor(ids, dtype=drr.mask.dtype, device=drr.mask.device))
+    ids = tuple(
+        sorted(
+            {i for name in names for i in label_ids(name, drr.subject.structures, known["present"])}
+        )
+    )
+    if ids not in known:
+        known[ids] = drr.density * torch.isin(
+            drr.mask, torch.tensor(ids, dtype=drr.mask.dtype, device=drr.mask.device)
+        )
     return known[ids]
 
 
@@ -488,13 +664,16 @@ def _levels(drrs, depths):
     finest = []
     for drr, depth in zip(drrs, depths):
         d, voxel = drr.detector, float(drr._affine[0, :3, :3].norm(dim=0).min())
-        wide = max(d.height * d.dely, d.width * d.delx) * depth / d.sdd  # what the detector sees in the patient [mm]
+        wide = (
+            max(d.height * d.dely, d.width * d.delx) * depth / d.sdd
+        )  # what the detector sees in the patient [mm]
         finest.append(min(max(d.height, d.width), 256, round(wide / voxel)))
     n = max(1, round(math.log2(max(finest) / 36)) + 1)
     return [[max(8, round(f / 2**k)) for f in finest] for k in reversed(range(n))]
 
 # %% ../notebooks/api/51_registration.ipynb #be734469
-class _Stop(Exception): "Time is up, or a callback said so."
+class _Stop(Exception):
+    "Time is up, or a callback said so."
 
 
 class _Watch:
@@ -504,7 +683,8 @@ class _Watch:
         self.start, self.max_seconds, self.callback = time.perf_counter(), max_seconds, callback
         self.bar, self.n_renders, self.n_iterations, self.path, self.latest = bar, 0, 0, [], None
 
-    def rendered(self, n): self.n_renders += n
+    def rendered(self, n):
+        self.n_renders += n
 
     def iterate(self, problem, poses, offsets, cost):
         size = max(problem.views[0].shape)
@@ -515,22 +695,36 @@ class _Watch:
         self.bar.set_postfix_str(f"{size} px, similarity {1 - float(cost[best]):.4f}")
         self.bar.update()
         if self.callback is not None:
-            state = SimpleNamespace(pose=RigidTransform(poses[best].clone()), similarity=1 - float(cost[best]), level=size, iteration=self.n_iterations)
-            if self.callback(state): raise _Stop("stopped by the callback")
-        if self.max_seconds is not None and time.perf_counter() - self.start > self.max_seconds: raise _Stop(f"the time limit of {self.max_seconds:g} s")
+            state = SimpleNamespace(
+                pose=RigidTransform(poses[best].clone()),
+                similarity=1 - float(cost[best]),
+                level=size,
+                iteration=self.n_iterations,
+            )
+            if self.callback(state):
+                raise _Stop("stopped by the callback")
+        if self.max_seconds is not None and time.perf_counter() - self.start > self.max_seconds:
+            raise _Stop(f"the time limit of {self.max_seconds:g} s")
 
     def stop(self):
         "Problem, poses and offsets of the best start so far, whose path is kept."
         self.choose([int(self.path[-1][1].argmin())])
         return self.latest
 
-    def choose(self, kept): self.path = [(poses[kept], cost[kept], size) for poses, cost, size in self.path]
+    def choose(self, kept):
+        self.path = [(poses[kept], cost[kept], size) for poses, cost, size in self.path]
 
 
 def _starts(problem, poses, n, spread, seed):
     "The given poses and n - 1 others [n, V, 4, 4], turned and shifted together by up to `spread`, twice as much in depth."
-    angle, shift = math.radians(spread[0]), torch.tensor([spread[1], spread[1], 2 * spread[1]], dtype=torch.float64)
-    draws = torch.quasirandom.SobolEngine(6, scramble=True, seed=seed).draw(n, dtype=torch.float64) * 2 - 1
+    angle, shift = (
+        math.radians(spread[0]),
+        torch.tensor([spread[1], spread[1], 2 * spread[1]], dtype=torch.float64),
+    )
+    draws = (
+        torch.quasirandom.SobolEngine(6, scramble=True, seed=seed).draw(n, dtype=torch.float64) * 2
+        - 1
+    )
     draws[0] = 0
     frames = problem.frames(poses)[:, 0]
     turn = se3_exp_map(F.pad(draws[:, 3:] * angle, (3, 0)))
@@ -543,8 +737,10 @@ def _best(watch, poses, offsets, cost, n, apart):
     kept = []
     for k in cost.argsort().tolist():
         between = [se3_log_map(poses[k, :1] @ poses[j, :1].inverse()) for j in kept]
-        if all(float(_distance(b, 1)) > apart for b in between): kept.append(k)
-        if len(kept) == n: break
+        if all(float(_distance(b, 1)) > apart for b in between):
+            kept.append(k)
+        if len(kept) == n:
+            break
     watch.choose(kept)
     return poses[kept], offsets[kept]
 
@@ -562,7 +758,10 @@ def _block_equations(problem, now):
     gs, Hs = [], []
     for part, columns in zip(now.parts, problem.columns):
         g, H = residuals.block_equations(part)
-        whole_g, whole_H = torch.zeros(len(g), problem.n_unknowns, dtype=torch.float64), torch.zeros(len(g), problem.n_unknowns, problem.n_unknowns, dtype=torch.float64)
+        whole_g, whole_H = (
+            torch.zeros(len(g), problem.n_unknowns, dtype=torch.float64),
+            torch.zeros(len(g), problem.n_unknowns, problem.n_unknowns, dtype=torch.float64),
+        )
         whole_g[:, columns] = g / len(now.parts)
         whole_H[:, torch.tensor(columns)[:, None], columns] = H / len(now.parts)
         gs.append(whole_g)
@@ -574,27 +773,71 @@ def _covariance(problem, poses, offsets):
     "Covariance of all unknowns [mm, degrees], and the frames of the twists."
     now = problem.reweighed(problem.evaluate(poses, offsets), offsets)
     g, H = _block_equations(problem, now)
-    prior = None if problem.prior is None else torch.diag(F.pad(problem.prior, (6 * problem.n_blocks, 0)))
-    if not (now.hessian.isfinite().all() and torch.linalg.eigvalsh(now.hessian[0])[0] > 0): return torch.full_like(now.hessian[0], torch.nan), now
+    prior = (
+        None
+        if problem.prior is None
+        else torch.diag(F.pad(problem.prior, (6 * problem.n_blocks, 0)))
+    )
+    if not (now.hessian.isfinite().all() and torch.linalg.eigvalsh(now.hessian[0])[0] > 0):
+        return torch.full_like(now.hessian[0], torch.nan), now
     cov = residuals.jackknife_covariance(g, H, prior)
     if prior is not None:  # what is known beforehand is uncertain itself
         inverse = torch.linalg.inv(now.hessian[0])
         cov = cov + problem.variance * inverse @ prior @ inverse
-    scale = torch.cat([torch.tensor([1.0] * 3 + [180 / math.pi] * 3).repeat(problem.n_blocks), torch.ones(len(problem.names))]).double()
+    scale = torch.cat(
+        [
+            torch.tensor([1.0] * 3 + [180 / math.pi] * 3).repeat(problem.n_blocks),
+            torch.ones(len(problem.names)),
+        ]
+    ).double()
     return cov * scale[:, None] * scale, now
 
 # %% ../notebooks/api/51_registration.ipynb #be3b83aa
-def _check_options(geometry, intrinsics, robust, n_starts, spread, n_iterations, tolerance, levels, renderer, max_seconds):
+def _check_options(
+    geometry,
+    intrinsics,
+    robust,
+    n_starts,
+    spread,
+    n_iterations,
+    tolerance,
+    levels,
+    renderer,
+    max_seconds,
+):
     "Offsets that are unknown and their standard deviations."
-    if geometry not in ("known", "free"): raise ValueError(f"geometry must be 'known' or 'free', got {geometry!r}")
-    if renderer not in ("siddon", "trilinear"): raise ValueError(f"renderer must be 'siddon' or 'trilinear', got {renderer!r}")
+    if geometry not in ("known", "free"):
+        raise ValueError(f"geometry must be 'known' or 'free', got {geometry!r}")
+    if renderer not in ("siddon", "trilinear"):
+        raise ValueError(f"renderer must be 'siddon' or 'trilinear', got {renderer!r}")
     intrinsics = dict(intrinsics or {})
-    if not set(intrinsics) <= set(INTRINSICS) or not all(0 < s < math.inf for s in intrinsics.values()):
-        raise ValueError(f"intrinsics must give standard deviations in mm to some of {list(INTRINSICS)}, got {intrinsics!r}")
-    for name, value, least in (("n_starts", n_starts, 1), ("n_iterations", n_iterations, 1), ("tolerance", tolerance, 0), ("robust", robust, 0), ("max_seconds", max_seconds, 0)):
-        if value is not None and not (value >= least if isinstance(least, int) and least else value > least): raise ValueError(f"{name} must be {'at least 1' if least else 'positive'}, got {value!r}")
-    if not isinstance(spread, Sequence) or len(spread) != 2 or not all(0 <= s < math.inf for s in spread): raise ValueError(f"spread must be (degrees, mm), got {spread!r}")
-    if levels is not None and (not len(levels) or min(levels) < 8 or max(levels) > 4096): raise ValueError(f"levels must be longer sides of 8 to 4096 pixels, got {levels!r}")
+    if not set(intrinsics) <= set(INTRINSICS) or not all(
+        0 < s < math.inf for s in intrinsics.values()
+    ):
+        raise ValueError(
+            f"intrinsics must give standard deviations in mm to some of {list(INTRINSICS)}, got {intrinsics!r}"
+        )
+    for name, value, least in (
+        ("n_starts", n_starts, 1),
+        ("n_iterations", n_iterations, 1),
+        ("tolerance", tolerance, 0),
+        ("robust", robust, 0),
+        ("max_seconds", max_seconds, 0),
+    ):
+        if value is not None and not (
+            value >= least if isinstance(least, int) and least else value > least
+        ):
+            raise ValueError(
+                f"{name} must be {'at least 1' if least else 'positive'}, got {value!r}"
+            )
+    if (
+        not isinstance(spread, Sequence)
+        or len(spread) != 2
+        or not all(0 <= s < math.inf for s in spread)
+    ):
+        raise ValueError(f"spread must be (degrees, mm), got {spread!r}")
+    if levels is not None and (not len(levels) or min(levels) < 8 or max(levels) > 4096):
+        raise ValueError(f"levels must be longer sides of 8 to 4096 pixels, got {levels!r}")
     return intrinsics
 
 
@@ -603,7 +846,12 @@ def _depths(drrs, poses):
     depths = []
     for drr, pose in zip(drrs, poses):
         camera = pose @ drr.detector._reorient.double().cpu()
-        depths.append(max(abs(float(((_middle(drr) - camera[:3, 3]) * camera[:3, 2]).sum())), 0.1 * drr.detector.sdd))
+        depths.append(
+            max(
+                abs(float(((_middle(drr) - camera[:3, 3]) * camera[:3, 2]).sum())),
+                0.1 * drr.detector.sdd,
+            )
+        )
     return depths
 
 
@@ -611,22 +859,39 @@ def _check_overlap(problem, poses):
     for k, view in enumerate(problem.views):
         image = _render(view, poses[:, k])
         if not image.amax() > image.amin():
-            raise ValueError(f"pose[{k}]: no ray from this pose meets the volume; check units (mm), and the sign of the translation against orientation={view.orientation!r}")
+            raise ValueError(
+                f"pose[{k}]: no ray from this pose meets the volume; check units (mm), and the sign of the translation against orientation={view.orientation!r}"
+            )
 
 # %% ../notebooks/api/51_registration.ipynb #a738a26d
 def register(
     drr: DRR | Sequence[DRR],  # CT and detector; a list if X-rays differ in their detectors
-    xray: Float[Tensor, "V 1 H W"] | Sequence[Tensor],  # Line integrals, dense parts bright (`diffpose.xray.log_transform`), on the detectors' pixels
+    xray: Float[Tensor, "V 1 H W"]
+    | Sequence[
+        Tensor
+    ],  # Line integrals, dense parts bright (`diffpose.xray.log_transform`), on the detectors' pixels
     pose: RigidTransform,  # First guess, one for each X-ray
-    similarity: str | dict[str, float] = "gradient",  # "gradient", "patch", "global", or {name: weight} of several
-    mask: Bool[Tensor, "V H W"] | Sequence[Tensor | None] | None = None,  # Valid pixels, also as [V, 1, H, W]; all if None
-    structures: str | int | Sequence[str | int] | None = None,  # Render only these structures of the label map
-    robust: float | None = 4.0,  # Residuals beyond so many standard deviations lose weight; None: all count alike
+    similarity: str
+    | dict[str, float] = "gradient",  # "gradient", "patch", "global", or {name: weight} of several
+    mask: Bool[Tensor, "V H W"]
+    | Sequence[Tensor | None]
+    | None = None,  # Valid pixels, also as [V, 1, H, W]; all if None
+    structures: str
+    | int
+    | Sequence[str | int]
+    | None = None,  # Render only these structures of the label map
+    robust: float
+    | None = 4.0,  # Residuals beyond so many standard deviations lose weight; None: all count alike
     n_starts: int = 8,  # Poses to start from: the given one, and others around it
-    spread: tuple[float, float] = (10.0, 30.0),  # How far around: degrees about and mm along each axis, twice as much in depth
+    spread: tuple[float, float] = (
+        10.0,
+        30.0,
+    ),  # How far around: degrees about and mm along each axis, twice as much in depth
     geometry: str = "known",  # Several X-rays: "known" keeps their poses relative to each other, "free" does not
-    intrinsics: dict[str, float] | None = None,  # Unknown "sdd", "x0", "y0", all detectors off by the same, and how far they may be (standard deviation) [mm]
-    levels: Sequence[int] | None = None,  # Longer sides of the images to compare, coarse to fine [pixels]; from detector and voxels if None
+    intrinsics: dict[str, float]
+    | None = None,  # Unknown "sdd", "x0", "y0", all detectors off by the same, and how far they may be (standard deviation) [mm]
+    levels: Sequence[int]
+    | None = None,  # Longer sides of the images to compare, coarse to fine [pixels]; from detector and voxels if None
     renderer: str = "trilinear",  # "trilinear", or "siddon", whose derivatives mislead over a finite step
     n_iterations: int = 30,  # At most, at each level
     tolerance: float = 0.01,  # Stop at steps that move the patient by less than so many pixels (as wide as they are in the patient)
@@ -634,49 +899,133 @@ def register(
     seed: int = 0,  # Of the starts
     progress: bool | None = None,  # Show a bar; if None, only when a person sits at a Python prompt
     verbose: bool = False,  # Print a line for each level
-    callback: Callable | None = None,  # Called after each iteration with pose, similarity, level and iteration; stops if it returns True
+    callback: Callable
+    | None = None,  # Called after each iteration with pose, similarity, level and iteration; stops if it returns True
 ) -> RegistrationResult:
     """Find the pose that took an X-ray.
 
     Raises `TypeError` or `ValueError` on images that are empty, hold NaN or do not fit the detector, on poses from which no ray meets the
     volume, and on unknown options. An interruption from the keyboard returns the best pose so far.
     """
-    intrinsics = _check_options(geometry, intrinsics, robust, n_starts, spread, n_iterations, tolerance, levels, renderer, max_seconds)
+    intrinsics = _check_options(
+        geometry,
+        intrinsics,
+        robust,
+        n_starts,
+        spread,
+        n_iterations,
+        tolerance,
+        levels,
+        renderer,
+        max_seconds,
+    )
     drrs, xrays, valid = _as_lists(drr, xray, pose, mask)
-    options = dict(similarity=similarity, structures=structures, robust=robust, n_starts=n_starts, spread=spread, levels=levels, renderer=renderer,
-                   n_iterations=n_iterations, tolerance=tolerance, max_seconds=max_seconds, seed=seed, progress=progress, verbose=verbose, callback=callback)
+    options = dict(
+        similarity=similarity,
+        structures=structures,
+        robust=robust,
+        n_starts=n_starts,
+        spread=spread,
+        levels=levels,
+        renderer=renderer,
+        n_iterations=n_iterations,
+        tolerance=tolerance,
+        max_seconds=max_seconds,
+        seed=seed,
+        progress=progress,
+        verbose=verbose,
+        callback=callback,
+    )
     if geometry == "free" and len(xrays) > 1:
         alone = _each_alone(drrs, xrays, valid, pose, options)
-        with renderers.kernels_threaded(drrs[0].detector.target), torch.no_grad(): return _merge(alone, drrs, xrays, valid, intrinsics, options, pose)
+        with renderers.kernels_threaded(drrs[0].detector.target), torch.no_grad():
+            return _merge(alone, drrs, xrays, valid, intrinsics, options, pose)
     densities = {id(d): _density(d, structures) for d in drrs}
     first = pose.matrix.detach().double().cpu()[None]
     depths = _depths(drrs, first[0])
     sizes = _levels(drrs, depths) if levels is None else [[n] * len(drrs) for n in sorted(levels)]
     show = hasattr(sys, "ps1") and sys.stderr.isatty() if progress is None else progress
-    with tqdm(total=len(sizes) * n_iterations, disable=not show, leave=False, desc="register") as bar, renderers.kernels_threaded(drrs[0].detector.target), torch.no_grad():
-        build = lambda level, robust: _Problem([_View(d, densities[id(d)], x, v, n, similarity, depth, renderer) for d, x, v, n, depth in zip(drrs, xrays, valid, level, depths)], [0] * len(drrs), robust=robust)
-        return _coarse_to_fine(build, sizes, first, intrinsics, _Watch(max_seconds, callback, bar), options, pose)
+    with (
+        tqdm(
+            total=len(sizes) * n_iterations, disable=not show, leave=False, desc="register"
+        ) as bar,
+        renderers.kernels_threaded(drrs[0].detector.target),
+        torch.no_grad(),
+    ):
+        build = lambda level, robust: _Problem(
+            [
+                _View(d, densities[id(d)], x, v, n, similarity, depth, renderer)
+                for d, x, v, n, depth in zip(drrs, xrays, valid, level, depths)
+            ],
+            [0] * len(drrs),
+            robust=robust,
+        )
+        return _coarse_to_fine(
+            build, sizes, first, intrinsics, _Watch(max_seconds, callback, bar), options, pose
+        )
 
 # %% ../notebooks/api/51_registration.ipynb #2be9969c
 def _coarse_to_fine(build, sizes, first, intrinsics, watch, options, pose):
-    poses, offsets, reason, done, shifts = first, torch.zeros(1, 0, dtype=torch.float64), None, False, []
+    poses, offsets, reason, done, shifts = (
+        first,
+        torch.zeros(1, 0, dtype=torch.float64),
+        None,
+        False,
+        [],
+    )
     try:
         for k, level in enumerate(sizes):
             problem = build(level, None if k == 0 and len(sizes) > 1 else options["robust"])
             if k == 0:
                 _check_overlap(problem, first)
-                poses = _starts(problem, first, options["n_starts"], options["spread"], options["seed"])
+                poses = _starts(
+                    problem, first, options["n_starts"], options["spread"], options["seed"]
+                )
                 offsets = offsets.repeat(len(poses), 1)
-            poses, offsets, cost, reasons = _minimize(problem, poses, offsets, options["n_iterations"], options["tolerance"] * problem.views[0].pixel, watch)
+            poses, offsets, cost, reasons = _minimize(
+                problem,
+                poses,
+                offsets,
+                options["n_iterations"],
+                options["tolerance"] * problem.views[0].pixel,
+                watch,
+            )
             best = reasons[int(cost.argmin())]
             last = k == len(sizes) - 1
-            if options["verbose"]: print(f"{max(problem.views[0].shape):4d} px: similarity {1 - float(cost.min()):.4f} from {len(poses)} starts, {watch.n_iterations} iterations so far")
-            poses, offsets = _best(watch, poses, offsets, cost, 1 if last else max(1, len(poses) // 4), problem.views[0].pixel)
-        shifts = [_scale_shift(torch.stack([p[0] for p, _, _ in watch.path]), torch.tensor([n for _, _, n in watch.path]), problem.frames(poses)[0, 0])]
-        if intrinsics: problem, poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
-        done, reason = best != "iterations", {"step": "the last step was below the tolerance", "damping": "no step raises the similarity any more", "iterations": f"{options['n_iterations']} iterations at the finest level were not enough"}[best]
+            if options["verbose"]:
+                print(
+                    f"{max(problem.views[0].shape):4d} px: similarity {1 - float(cost.min()):.4f} from {len(poses)} starts, {watch.n_iterations} iterations so far"
+                )
+            poses, offsets = _best(
+                watch,
+                poses,
+                offsets,
+                cost,
+                1 if last else max(1, len(poses) // 4),
+                problem.views[0].pixel,
+            )
+        shifts = [
+            _scale_shift(
+                torch.stack([p[0] for p, _, _ in watch.path]),
+                torch.tensor([n for _, _, n in watch.path]),
+                problem.frames(poses)[0, 0],
+            )
+        ]
+        if intrinsics:
+            problem, poses, offsets, best = _with_intrinsics(
+                problem, poses, intrinsics, options, watch
+            )
+        done, reason = (
+            best != "iterations",
+            {
+                "step": "the last step was below the tolerance",
+                "damping": "no step raises the similarity any more",
+                "iterations": f"{options['n_iterations']} iterations at the finest level were not enough",
+            }[best],
+        )
     except (_Stop, KeyboardInterrupt) as stop:
-        if watch.latest is None: raise  # nothing is known yet
+        if watch.latest is None:
+            raise  # nothing is known yet
         reason = str(stop) or "interrupted"
         problem, poses, offsets = watch.stop()
     return _result(problem, first, poses, offsets, watch, done, reason, pose, shifts)
@@ -692,11 +1041,22 @@ def _with_intrinsics(problem, poses, intrinsics, options, watch):
         watch.rendered(len(problem.views))
         problem.variance = _effective_variance(problem, now)
         problem.prior = problem.variance / deviations**2
-        poses, offsets, _, reasons = _minimize(problem, poses, offsets, options["n_iterations"], options["tolerance"] * problem.views[0].pixel, watch)
+        poses, offsets, _, reasons = _minimize(
+            problem,
+            poses,
+            offsets,
+            options["n_iterations"],
+            options["tolerance"] * problem.views[0].pixel,
+            watch,
+        )
     return problem, poses, offsets, reasons[0]
 
 
-_STOPPED = ("stopped by", "the time limit", "interrupted")  # reasons of what stopped early, which returns the best pose of its level
+_STOPPED = (
+    "stopped by",
+    "the time limit",
+    "interrupted",
+)  # reasons of what stopped early, which returns the best pose of its level
 
 
 def _scale_shift(poses, levels, frame):
@@ -704,34 +1064,64 @@ def _scale_shift(poses, levels, frame):
     level before left it, over (ratio of the levels)^2 - 1 (Richardson 1911, for errors of second order). Zero if there is one level.
     """
     coarser = (levels < levels[-1]).nonzero()
-    if not len(coarser): return torch.zeros(6, dtype=torch.float64)
-    motion = frame.inverse() @ poses[int(coarser.max())].double() @ poses[-1].double().inverse() @ frame
+    if not len(coarser):
+        return torch.zeros(6, dtype=torch.float64)
+    motion = (
+        frame.inverse() @ poses[int(coarser.max())].double() @ poses[-1].double().inverse() @ frame
+    )
     ratio = float(levels[-1] / levels[int(coarser.max())])
-    return se3_log_map(motion[None])[0] * torch.tensor([1.0] * 3 + [180 / math.pi] * 3, dtype=torch.float64) / (ratio**2 - 1)
+    return (
+        se3_log_map(motion[None])[0]
+        * torch.tensor([1.0] * 3 + [180 / math.pi] * 3, dtype=torch.float64)
+        / (ratio**2 - 1)
+    )
 
 
 def _result(problem, first, poses, offsets, watch, done, reason, pose, shifts):
-    before = 1 - float(problem.evaluate(first, torch.zeros(1, len(problem.names), dtype=torch.float64)).cost[0])
+    before = 1 - float(
+        problem.evaluate(first, torch.zeros(1, len(problem.names), dtype=torch.float64)).cost[0]
+    )
     plain = problem.evaluate(poses, offsets)
     similarity = 1 - sum(float(p.cost[0]) for p in plain.parts) / len(plain.parts)
-    if not reason.startswith(_STOPPED) and similarity < before - 0.05:  # robust weights may cost a little, but not that much
+    if (
+        not reason.startswith(_STOPPED) and similarity < before - 0.05
+    ):  # robust weights may cost a little, but not that much
         poses, offsets, similarity, shifts = first, torch.zeros_like(offsets), before, []
-        watch.path, done, reason = [(first[:, 0], torch.tensor([1 - before]).double(), max(problem.views[0].shape))], False, "no better pose than the first was found"
+        watch.path, done, reason = (
+            [(first[:, 0], torch.tensor([1 - before]).double(), max(problem.views[0].shape))],
+            False,
+            "no better pose than the first was found",
+        )
     covariance, now = _covariance(problem, poses, offsets)
-    for b, shift in enumerate(shifts): covariance[6 * b : 6 * b + 6, 6 * b : 6 * b + 6] += shift[:, None] * shift
-    if done and not covariance.isfinite().all(): done, reason = False, "the X-ray does not determine the pose"
+    for b, shift in enumerate(shifts):
+        covariance[6 * b : 6 * b + 6, 6 * b : 6 * b + 6] += shift[:, None] * shift
+    if done and not covariance.isfinite().all():
+        done, reason = False, "the X-ray does not determine the pose"
     watch.rendered(3 * len(problem.views))
     blocks = [covariance[6 * b : 6 * b + 6, 6 * b : 6 * b + 6] for b in range(problem.n_blocks)]
     alone = problem.n_blocks == 1
     n = 6 * problem.n_blocks
     back = lambda matrix: RigidTransform(matrix.to(pose.matrix))
     return RegistrationResult(
-        pose=back(poses[0]), covariance=blocks[0] if alone else torch.stack(blocks), similarity_before=before, similarity_after=similarity,
-        trajectory=back(torch.stack([p[0] for p, _, _ in watch.path])), similarity=torch.tensor([1 - float(c[0]) for _, c, _ in watch.path]),
-        levels=torch.tensor([size for _, _, size in watch.path]), n_iterations=watch.n_iterations, n_renders=watch.n_renders,
-        seconds=time.perf_counter() - watch.start, converged=done, reason=reason, frame=now.frames[0, 0] if alone else now.frames[0],
-        intrinsics={name: float(problem.intrinsic(name) + o) for name, o in zip(problem.names, offsets[0])},
-        intrinsics_deviations={name: float(covariance[n + i, n + i]) ** 0.5 for i, name in enumerate(problem.names)},
+        pose=back(poses[0]),
+        covariance=blocks[0] if alone else torch.stack(blocks),
+        similarity_before=before,
+        similarity_after=similarity,
+        trajectory=back(torch.stack([p[0] for p, _, _ in watch.path])),
+        similarity=torch.tensor([1 - float(c[0]) for _, c, _ in watch.path]),
+        levels=torch.tensor([size for _, _, size in watch.path]),
+        n_iterations=watch.n_iterations,
+        n_renders=watch.n_renders,
+        seconds=time.perf_counter() - watch.start,
+        converged=done,
+        reason=reason,
+        frame=now.frames[0, 0] if alone else now.frames[0],
+        intrinsics={
+            name: float(problem.intrinsic(name) + o) for name, o in zip(problem.names, offsets[0])
+        },
+        intrinsics_deviations={
+            name: float(covariance[n + i, n + i]) ** 0.5 for i, name in enumerate(problem.names)
+        },
     )
 
 # %% ../notebooks/api/51_registration.ipynb #f3a330a8
@@ -739,10 +1129,17 @@ def _each_alone(drrs, xrays, valid, pose, options):
     "Results of all X-rays, each for itself; after a stop the others do no more than say where they are."
     results, start, stop = [], time.perf_counter(), None
     for k, (d, x, v) in enumerate(zip(drrs, xrays, valid)):
-        left = None if options["max_seconds"] is None else max(1e-9, options["max_seconds"] - (time.perf_counter() - start))
-        now = options | (dict(max_seconds=left) if stop is None else dict(callback=lambda state: True))
+        left = (
+            None
+            if options["max_seconds"] is None
+            else max(1e-9, options["max_seconds"] - (time.perf_counter() - start))
+        )
+        now = options | (
+            dict(max_seconds=left) if stop is None else dict(callback=lambda state: True)
+        )
         results.append(register(d, x, pose[k], mask=[v], **now))
-        if stop is None and results[-1].reason.startswith(_STOPPED): stop = results[-1].reason
+        if stop is None and results[-1].reason.startswith(_STOPPED):
+            stop = results[-1].reason
     return results
 
 
@@ -750,24 +1147,67 @@ def _merge(alone, drrs, xrays, valid, intrinsics, options, pose):
     "One result of X-rays that were registered each for itself; unknown intrinsics are then found together."
     poses = torch.stack([r.pose.matrix[0].double().cpu() for r in alone])[None]
     depths = _depths(drrs, poses[0])
-    sizes = _levels(drrs, depths)[-1] if options["levels"] is None else [max(options["levels"])] * len(drrs)
-    views = [_View(d, _density(d, options["structures"]), x, v, n, options["similarity"], depth, options["renderer"]) for d, x, v, n, depth in zip(drrs, xrays, valid, sizes, depths)]
-    problem, offsets = _Problem(views, list(range(len(views))), robust=options["robust"]), torch.zeros(1, 0, dtype=torch.float64)
+    sizes = (
+        _levels(drrs, depths)[-1]
+        if options["levels"] is None
+        else [max(options["levels"])] * len(drrs)
+    )
+    views = [
+        _View(
+            d,
+            _density(d, options["structures"]),
+            x,
+            v,
+            n,
+            options["similarity"],
+            depth,
+            options["renderer"],
+        )
+        for d, x, v, n, depth in zip(drrs, xrays, valid, sizes, depths)
+    ]
+    problem, offsets = (
+        _Problem(views, list(range(len(views))), robust=options["robust"]),
+        torch.zeros(1, 0, dtype=torch.float64),
+    )
     watch = _Watch(options["max_seconds"], options["callback"], tqdm(disable=True))
-    watch.path = [(t[None], torch.tensor([1 - float(s)]).double(), int(n)) for t, s, n in zip(alone[0].trajectory.matrix.double().cpu(), alone[0].similarity, alone[0].levels)]
-    watch.n_iterations, watch.n_renders = sum(r.n_iterations for r in alone), sum(r.n_renders for r in alone)
+    watch.path = [
+        (t[None], torch.tensor([1 - float(s)]).double(), int(n))
+        for t, s, n in zip(
+            alone[0].trajectory.matrix.double().cpu(), alone[0].similarity, alone[0].levels
+        )
+    ]
+    watch.n_iterations, watch.n_renders = (
+        sum(r.n_iterations for r in alone),
+        sum(r.n_renders for r in alone),
+    )
     watch.start -= sum(r.seconds for r in alone)
     stopped = any(r.reason.startswith(_STOPPED) for r in alone)
-    done, reason = all(r.converged for r in alone), "; ".join(f"X-ray {k}: {r.reason}" for k, r in enumerate(alone))
+    done, reason = (
+        all(r.converged for r in alone),
+        "; ".join(f"X-ray {k}: {r.reason}" for k, r in enumerate(alone)),
+    )
     if intrinsics and not stopped:
         try:
-            problem, poses, offsets, best = _with_intrinsics(problem, poses, intrinsics, options, watch)
+            problem, poses, offsets, best = _with_intrinsics(
+                problem, poses, intrinsics, options, watch
+            )
             done, reason = done and best != "iterations", reason + f"; all with intrinsics: {best}"
         except (_Stop, KeyboardInterrupt) as stop:
-            if watch.latest is not None: problem, poses, offsets = watch.latest
+            if watch.latest is not None:
+                problem, poses, offsets = watch.latest
             done, reason = False, reason + f"; all with intrinsics: {str(stop) or 'interrupted'}"
     shifts = [_scale_shift(r.trajectory.matrix, r.levels, r.frame) for r in alone]
-    return _result(problem, pose.matrix.detach().double().cpu()[None], poses, offsets, watch, done, reason, pose, shifts)
+    return _result(
+        problem,
+        pose.matrix.detach().double().cpu()[None],
+        poses,
+        offsets,
+        watch,
+        done,
+        reason,
+        pose,
+        shifts,
+    )
 
 # %% ../notebooks/api/51_registration.ipynb #adcb5c4f
 class SparseRegistration(nn.Module):
@@ -779,39 +1219,66 @@ class SparseRegistration(nn.Module):
         pose: RigidTransform,  # First guess, one pose
         parameterization: str,  # Of the parameters to optimise
         convention: str | None = None,  # Order of Euler angles
-        features: Float[Tensor, "*B H W"] | None = None,  # How likely a patch is drawn around each pixel; uniform if None
+        features: Float[Tensor, "*B H W"]
+        | None = None,  # How likely a patch is drawn around each pixel; uniform if None
         n_patches: int | None = None,  # Patches for each rendering; the whole image if None
         patch_size: int = 13,  # Side of a patch, odd [pixels]
     ):
         super().__init__()
         d = drr.detector
-        if not isinstance(pose, RigidTransform) or len(pose) != 1: raise ValueError(f"pose must be a RigidTransform of one pose, got {pose!r}")
+        if not isinstance(pose, RigidTransform) or len(pose) != 1:
+            raise ValueError(f"pose must be a RigidTransform of one pose, got {pose!r}")
         rotation, translation = pose.convert(parameterization, convention)
         self.drr, self.parameterization, self.convention = drr, parameterization, convention
-        self.rotation, self.translation = (nn.Parameter(x.detach().clone()) for x in (rotation, translation))
+        self.rotation, self.translation = (
+            nn.Parameter(x.detach().clone()) for x in (rotation, translation)
+        )
         self.height, self.width = d.height, d.width
-        if d.n_subsample is not None: raise ValueError("drr must render all its pixels (p_subsample=None): the patches are drawn here")
-        self.n_patches, self.patch_size = self._check_number(n_patches), self._check_patch(patch_size)
+        if d.n_subsample is not None:
+            raise ValueError(
+                "drr must render all its pixels (p_subsample=None): the patches are drawn here"
+            )
+        self.n_patches, self.patch_size = (
+            self._check_number(n_patches),
+            self._check_patch(patch_size),
+        )
         features = torch.ones(d.height, d.width) if features is None else torch.as_tensor(features)
-        if features.numel() == d.height * d.width: features = features.reshape(features.shape[-2:])
-        if tuple(features.shape) != (d.height, d.width) or not (features >= 0).all() or not 0 < features.sum() < math.inf:
-            raise ValueError(f"features must be a map [{d.height}, {d.width}] of finite values of at least zero, not all zero, got {list(features.shape)}")
+        if features.numel() == d.height * d.width:
+            features = features.reshape(features.shape[-2:])
+        if (
+            tuple(features.shape) != (d.height, d.width)
+            or not (features >= 0).all()
+            or not 0 < features.sum() < math.inf
+        ):
+            raise ValueError(
+                f"features must be a map [{d.height}, {d.width}] of finite values of at least zero, not all zero, got {list(features.shape)}"
+            )
         self.register_buffer("features", features.detach().to(rotation))
 
     def _check_number(self, n):
-        if n is not None and (n != int(n) or n < 1): raise ValueError(f"n_patches must be a whole number of at least 1, got {n}")
+        if n is not None and (n != int(n) or n < 1):
+            raise ValueError(f"n_patches must be a whole number of at least 1, got {n}")
         return n
 
     def _check_patch(self, size):
-        if size % 2 == 0 or not 1 <= size <= min(self.height, self.width): raise ValueError(f"patch_size must be odd and at most {min(self.height, self.width)} pixels, got {size}")
+        if size % 2 == 0 or not 1 <= size <= min(self.height, self.width):
+            raise ValueError(
+                f"patch_size must be odd and at most {min(self.height, self.width)} pixels, got {size}"
+            )
         return size
 
     @property
     def pose(self) -> RigidTransform:
         "The current pose, differentiable."
-        return convert(self.rotation, self.translation, parameterization=self.parameterization, convention=self.convention)
+        return convert(
+            self.rotation,
+            self.translation,
+            parameterization=self.parameterization,
+            convention=self.convention,
+        )
 
-    def get_current_pose(self) -> RigidTransform: return self.pose
+    def get_current_pose(self) -> RigidTransform:
+        return self.pose
 
 # %% ../notebooks/api/51_registration.ipynb #6ecafbda
 @patch
@@ -819,7 +1286,10 @@ def draw_patches(self: SparseRegistration) -> Bool[Tensor, "n H W"]:
     "One mask for each patch; patches lie inside the image."
     r = self.patch_size // 2
     inner = self.features[r : self.height - r, r : self.width - r]
-    if not inner.sum() > 0: raise ValueError(f"features are zero wherever a patch of {self.patch_size} pixels fits into the image")
+    if not inner.sum() > 0:
+        raise ValueError(
+            f"features are zero wherever a patch of {self.patch_size} pixels fits into the image"
+        )
     centers = torch.multinomial(inner.flatten(), self.n_patches, replacement=True)
     rows, columns = centers // inner.shape[1] + r, centers % inner.shape[1] + r
     near = lambda n, c: (torch.arange(n, device=c.device) - c[:, None]).abs() <= r
@@ -831,11 +1301,18 @@ def forward(
     self: SparseRegistration,
     n_patches: int | None = None,  # From now on, if given
     patch_size: int | None = None,  # From now on, if given
-) -> tuple[Tensor, Bool[Tensor, "n H W"]]:  # Image [1, 1, H, W], or the rays [1, 1, N] under any patch; and the patches' masks
+) -> tuple[
+    Tensor, Bool[Tensor, "n H W"]
+]:  # Image [1, 1, H, W], or the rays [1, 1, N] under any patch; and the patches' masks
     "Render the whole image, or a new draw of patches."
-    if n_patches is not None: self.n_patches = self._check_number(n_patches)
-    if patch_size is not None: self.patch_size = self._check_patch(patch_size)
-    if self.n_patches is None: return self.drr(self.pose), torch.ones(1, self.height, self.width, dtype=torch.bool, device=self.features.device)
+    if n_patches is not None:
+        self.n_patches = self._check_number(n_patches)
+    if patch_size is not None:
+        self.patch_size = self._check_patch(patch_size)
+    if self.n_patches is None:
+        return self.drr(self.pose), torch.ones(
+            1, self.height, self.width, dtype=torch.bool, device=self.features.device
+        )
     mask = self.draw_patches()
     source, target = self.drr.rays(self.pose)
     return self.drr.render(self.drr.density, source, target[:, mask.any(0).flatten()]), mask
@@ -872,7 +1349,9 @@ class VectorizedNormalizedCrossCorrelation2d(nn.Module):
         "Raises `ValueError` if rays, patches and image do not belong together."
         union = mask.any(0)
         if mask.shape != (n_patches, *img.shape[-2:]) or pred_img.numel() != int(union.sum()):
-            raise ValueError(f"mask must be [{n_patches}, {img.shape[-2]}, {img.shape[-1]}] with as many rays as pred_img, got {list(mask.shape)} and {list(pred_img.shape)}")
+            raise ValueError(
+                f"mask must be [{n_patches}, {img.shape[-2]}, {img.shape[-1]}] with as many rays as pred_img, got {list(mask.shape)} and {list(pred_img.shape)}"
+            )
         rays = pred_img.reshape(1, -1)
         rays = ((rays - rays.min()) / (rays.max() - rays.min() + 1e-4) - 0.3080) / 0.1494
         xray = img.reshape(-1, *img.shape[-2:])[:, union]
@@ -881,5 +1360,9 @@ class VectorizedNormalizedCrossCorrelation2d(nn.Module):
 
     def ncc(self, x1: Tensor, x2: Tensor) -> Tensor:
         "Over the last axis."
-        x1, x2 = ((x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + self.eps).sqrt() for x in (x1, x2))
+        x1, x2 = (
+            (x - x.mean(-1, keepdim=True))
+            / (x.var(-1, keepdim=True, correction=0) + self.eps).sqrt()
+            for x in (x1, x2)
+        )
         return (x1 * x2).mean(-1)

@@ -25,25 +25,33 @@ __all__ = ['BACKENDS', 'STORED', 'forget', 'single_threaded', 'kernels_threaded'
 # %% ../notebooks/api/21_renderers.ipynb #0713e5bf
 def _kernels(backend):
     "The module of a backend."
-    if backend == "cpu": from diffpose.raytrace import cpu as kernels
-    else: from diffpose.raytrace import cuda as kernels
+    if backend == "cpu":
+        from diffpose.raytrace import cpu as kernels
+    else:
+        from diffpose.raytrace import cuda as kernels
     return kernels
 
 
-_OCCUPIED, _CHECKED = WeakIdKeyDictionary(), WeakIdKeyDictionary()  # tensor -> its version and what is known of it
+_OCCUPIED, _CHECKED = (
+    WeakIdKeyDictionary(),
+    WeakIdKeyDictionary(),
+)  # tensor -> its version and what is known of it
 
 
 def _remembered(memory, tensor, find):
     "`find(tensor)`, or what it returned for the same content before."
-    if tensor.is_inference(): return find(tensor)  # has no version
+    if tensor.is_inference():
+        return find(tensor)  # has no version
     known = memory.get(tensor)
-    if known is None or known[0] != tensor._version: known = memory[tensor] = tensor._version, find(tensor)
+    if known is None or known[0] != tensor._version:
+        known = memory[tensor] = tensor._version, find(tensor)
     return known[1]
 
 
 def _occupancy(volume):
     "Where a volume is not empty; None if it is small, or wants a gradient and so is about to change."
-    if volume.requires_grad or volume.numel() < 2**15: return None
+    if volume.requires_grad or volume.numel() < 2**15:
+        return None
     return _remembered(_OCCUPIED, volume, _kernels("cpu").occupancy)
 
 
@@ -51,44 +59,84 @@ def forget(
     tensor: Tensor,  # A volume or label map
 ) -> None:
     "Forget what is known of the content of a tensor, after a change that torch does not see."
-    for memory in (_OCCUPIED, _CHECKED): memory.pop(tensor, None)
+    for memory in (_OCCUPIED, _CHECKED):
+        memory.pop(tensor, None)
 
 # %% ../notebooks/api/21_renderers.ipynb #f016d941
 @torch.library.custom_op("diffpose::project", mutates_args=())
 def _project(
-    volume: Tensor, source: Tensor, target: Tensor, labels: Tensor | None, n_channels: int, method: str, n_points: int | None, with_gradient: bool, backend: str, skip_empty: bool
+    volume: Tensor,
+    source: Tensor,
+    target: Tensor,
+    labels: Tensor | None,
+    n_channels: int,
+    method: str,
+    n_points: int | None,
+    with_gradient: bool,
+    backend: str,
+    skip_empty: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     skip = {"occupied": _occupancy(volume)} if skip_empty and backend == "cpu" else {}
-    image, *derivatives = _kernels(backend).project(volume, source, target, labels, n_channels, method, n_points, with_gradient, **skip)
+    image, *derivatives = _kernels(backend).project(
+        volume, source, target, labels, n_channels, method, n_points, with_gradient, **skip
+    )
     return image, *(derivatives if with_gradient else (image.new_empty(0), image.new_empty(0)))
 
 
 @_project.register_fake
-def _(volume, source, target, labels, n_channels, method, n_points, with_gradient, backend, skip_empty):
+def _(
+    volume, source, target, labels, n_channels, method, n_points, with_gradient, backend, skip_empty
+):
     B, N, _ = target.shape
-    derivatives = lambda: target.new_empty(B, n_channels, N, 3) if with_gradient else target.new_empty(0)
+    derivatives = lambda: (
+        target.new_empty(B, n_channels, N, 3) if with_gradient else target.new_empty(0)
+    )
     return target.new_empty(B, n_channels, N), derivatives(), derivatives()
 
 
 @torch.library.custom_op("diffpose::backproject", mutates_args=())
-def _backproject(grad: Tensor, shape: list[int], source: Tensor, target: Tensor, labels: Tensor | None, method: str, n_points: int | None, backend: str) -> Tensor:
-    return _kernels(backend).backproject(grad.contiguous(), tuple(shape), source, target, labels, method, n_points)
+def _backproject(
+    grad: Tensor,
+    shape: list[int],
+    source: Tensor,
+    target: Tensor,
+    labels: Tensor | None,
+    method: str,
+    n_points: int | None,
+    backend: str,
+) -> Tensor:
+    return _kernels(backend).backproject(
+        grad.contiguous(), tuple(shape), source, target, labels, method, n_points
+    )
 
 
 @_backproject.register_fake
-def _(grad, shape, source, target, labels, method, n_points, backend): return target.new_empty(shape)
+def _(grad, shape, source, target, labels, method, n_points, backend):
+    return target.new_empty(shape)
 
 # %% ../notebooks/api/21_renderers.ipynb #bcb38412
 @torch.library.custom_op("diffpose::find_maximum", mutates_args=())
-def _find_maximum(volume: Tensor, source: Tensor, target: Tensor, labels: Tensor | None, n_channels: int, method: str, n_points: int | None, backend: str) -> tuple[Tensor, Tensor]:
-    found = _kernels(backend).find_maximum(volume, source, target, labels, n_channels, method, n_points)
+def _find_maximum(
+    volume: Tensor,
+    source: Tensor,
+    target: Tensor,
+    labels: Tensor | None,
+    n_channels: int,
+    method: str,
+    n_points: int | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    found = _kernels(backend).find_maximum(
+        volume, source, target, labels, n_channels, method, n_points
+    )
     return (found, target.new_empty(0, dtype=torch.int32)) if method == "siddon" else found
 
 
 @_find_maximum.register_fake
 def _(volume, source, target, labels, n_channels, method, n_points, backend):
     size = len(target), n_channels, target.shape[1]
-    if method == "siddon": return target.new_empty(size, dtype=torch.int64), target.new_empty(0, dtype=torch.int32)
+    if method == "siddon":
+        return target.new_empty(size, dtype=torch.int64), target.new_empty(0, dtype=torch.int32)
     return target.new_empty(size), target.new_empty(size, dtype=torch.int32)
 
 # %% ../notebooks/api/21_renderers.ipynb #2b12a78e
@@ -96,30 +144,42 @@ class _OnlyOnce(torch.autograd.Function):
     "A gradient that depends on the rays, in a way that is not known."
 
     @staticmethod
-    def forward(grad, *inputs): return grad.clone()
+    def forward(grad, *inputs):
+        return grad.clone()
 
     @staticmethod
-    def setup_context(ctx, inputs, output): pass
+    def setup_context(ctx, inputs, output):
+        pass
 
     @staticmethod
     def backward(ctx, *_):
-        raise RuntimeError("second derivatives of the fused kernels are not available: render with backend='reference'")
+        raise RuntimeError(
+            "second derivatives of the fused kernels are not available: render with backend='reference'"
+        )
 
     @staticmethod
-    def vmap(info, in_dims, grad, *inputs): return _OnlyOnce.apply(grad, *inputs), in_dims[0]
+    def vmap(info, in_dims, grad, *inputs):
+        return _OnlyOnce.apply(grad, *inputs), in_dims[0]
 
 
 def _backward(grad, d_source, d_target, source, target, labels, settings, wanted):
     "Gradients of volume, source and target, or None where not wanted."
     method, n_points, backend, shape, dtype = settings
     grads = [None, None, None]
-    if wanted[0]: grads[0] = torch.ops.diffpose.backproject(grad, shape, source, target, labels, method, n_points, backend).to(dtype)
+    if wanted[0]:
+        grads[0] = torch.ops.diffpose.backproject(
+            grad, shape, source, target, labels, method, n_points, backend
+        ).to(dtype)
     with single_threaded(target):
-        over_channels = lambda d: grad.mT * d[:, 0] if d.shape[1] == 1 else (grad[..., None] * d).sum(1)
+        over_channels = lambda d: (
+            grad.mT * d[:, 0] if d.shape[1] == 1 else (grad[..., None] * d).sum(1)
+        )
         if wanted[1]:
             grads[1] = over_channels(d_source)
-            if source.shape[1] != target.shape[1]: grads[1] = grads[1].sum(1, keepdim=True)
-        if wanted[2]: grads[2] = over_channels(d_target)
+            if source.shape[1] != target.shape[1]:
+                grads[1] = grads[1].sum(1, keepdim=True)
+        if wanted[2]:
+            grads[2] = over_channels(d_target)
     return grads
 
 # %% ../notebooks/api/21_renderers.ipynb #a385c3bf
@@ -127,8 +187,30 @@ class _Integral(torch.autograd.Function):
     "Image [B, C, N] and, not differentiable, its derivatives by source and target, [B, C, N, 3] each."
 
     @staticmethod
-    def forward(volume, source, target, labels, n_channels, method, n_points, with_gradient, backend, skip_empty):
-        return torch.ops.diffpose.project(volume, source, target, labels, n_channels, method, n_points, with_gradient, backend, skip_empty)
+    def forward(
+        volume,
+        source,
+        target,
+        labels,
+        n_channels,
+        method,
+        n_points,
+        with_gradient,
+        backend,
+        skip_empty,
+    ):
+        return torch.ops.diffpose.project(
+            volume,
+            source,
+            target,
+            labels,
+            n_channels,
+            method,
+            n_points,
+            with_gradient,
+            backend,
+            skip_empty,
+        )
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -142,23 +224,45 @@ class _Integral(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, *_):
-        if grad is None: return (None,) * 10
+        if grad is None:
+            return (None,) * 10
         d_source, d_target, source, target, labels = ctx.saved_tensors
-        grads = _backward(grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad)
-        if torch.is_grad_enabled(): grads = [g if g is None else _OnlyOnce.apply(g, source, target, grad) for g in grads]
+        grads = _backward(
+            grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad
+        )
+        if torch.is_grad_enabled():
+            grads = [g if g is None else _OnlyOnce.apply(g, source, target, grad) for g in grads]
         return *grads, *[None] * 7
 
     @staticmethod
     def jvp(ctx, volume_tangent, source_tangent, target_tangent, *_):
         d_source, d_target, source, target, labels = ctx.saved_tensors
         method, n_points, backend, _, _ = ctx.settings
-        parts = [(d * t[:, None]).sum(-1) for d, t in ((d_source, source_tangent), (d_target, target_tangent)) if t is not None]
+        parts = [
+            (d * t[:, None]).sum(-1)
+            for d, t in ((d_source, source_tangent), (d_target, target_tangent))
+            if t is not None
+        ]
         if volume_tangent is not None:
-            parts.append(_Integral.apply(volume_tangent, source, target, labels, ctx.n_channels, method, n_points, False, backend, False)[0])
+            parts.append(
+                _Integral.apply(
+                    volume_tangent,
+                    source,
+                    target,
+                    labels,
+                    ctx.n_channels,
+                    method,
+                    n_points,
+                    False,
+                    backend,
+                    False,
+                )[0]
+            )
         return sum(parts), None, None
 
     @staticmethod
-    def vmap(info, in_dims, *args): return _over_batches(_Integral.apply, info.batch_size, in_dims, args)
+    def vmap(info, in_dims, *args):
+        return _over_batches(_Integral.apply, info.batch_size, in_dims, args)
 
 # %% ../notebooks/api/21_renderers.ipynb #c502ee21
 def _over_batches(f, size, in_dims, args):
@@ -166,9 +270,14 @@ def _over_batches(f, size, in_dims, args):
     args = [a if d is None else a.movedim(d, 0) for a, d in zip(args, in_dims)]
     volume, source, target = args[:3]
     if in_dims[0] is None and (volume.ndim == 3 or len(volume) == 1):
-        rays = [a.expand(size, *a.shape) if d is None else a for a, d in zip((source, target), in_dims[1:3])]
+        rays = [
+            a.expand(size, *a.shape) if d is None else a
+            for a, d in zip((source, target), in_dims[1:3])
+        ]
         outputs = f(volume, *(r.flatten(0, 1) for r in rays), *args[3:])
-        outputs = tuple(o if o.ndim == 1 else o.unflatten(0, (size, -1)) for o in outputs)  # what is not there has no batch
+        outputs = tuple(
+            o if o.ndim == 1 else o.unflatten(0, (size, -1)) for o in outputs
+        )  # what is not there has no batch
         return outputs, tuple(None if o.ndim == 1 else 0 for o in outputs)
     outputs = [f(*(a if d is None else a[k] for a, d in zip(args, in_dims))) for k in range(size)]
     return tuple(torch.stack(o) for o in zip(*outputs)), (0,) * len(outputs[0])
@@ -176,7 +285,9 @@ def _over_batches(f, size, in_dims, args):
 
 def _compiled_backward(ctx, grad, *_):
     d_source, d_target, source, target, labels = ctx.saved_tensors
-    return *_backward(grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad), *[None] * 7
+    return *_backward(
+        grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad
+    ), *[None] * 7
 
 
 _project.register_autograd(_compiled_backward, setup_context=_Integral.setup_context)
@@ -186,26 +297,41 @@ class _Place(torch.autograd.Function):
     "Where the maxima are; nothing to differentiate."
 
     @staticmethod
-    def forward(*args): return torch.ops.diffpose.find_maximum(*args)
+    def forward(*args):
+        return torch.ops.diffpose.find_maximum(*args)
 
     @staticmethod
-    def setup_context(ctx, inputs, output): ctx.mark_non_differentiable(*output)
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(*output)
 
     @staticmethod
-    def backward(ctx, *_): return (None,) * 8
+    def backward(ctx, *_):
+        return (None,) * 8
 
     @staticmethod
-    def vmap(info, in_dims, *args): return _over_batches(_Place.apply, info.batch_size, in_dims, args)
+    def vmap(info, in_dims, *args):
+        return _over_batches(_Place.apply, info.batch_size, in_dims, args)
 
 
 def _take(volume, index):
     "Voxels at `index` [B, ...] of a flattened volume, or of one for each image; 0 where the index is negative."
     flat = volume.flatten(-3)
     if flat.ndim == 2:
-        if len(flat) > 1: index = torch.where(index < 0, index, index + flat.shape[1] * torch.arange(len(flat), device=index.device).view(-1, *[1] * (index.ndim - 1)))
+        if len(flat) > 1:
+            index = torch.where(
+                index < 0,
+                index,
+                index
+                + flat.shape[1]
+                * torch.arange(len(flat), device=index.device).view(-1, *[1] * (index.ndim - 1)),
+            )
         flat = flat.flatten()
     safe = index.clamp(min=0)
-    values = flat.index_select(0, safe.flatten()).view(index.shape) if index.device.type == "cpu" else flat[safe]  # deterministic backward
+    values = (
+        flat.index_select(0, safe.flatten()).view(index.shape)
+        if index.device.type == "cpu"
+        else flat[safe]
+    )  # deterministic backward
     return torch.where(index < 0, 0.0, values)
 
 
@@ -218,18 +344,31 @@ def _interpolate(volume, points):
         voxels = [base[..., a] + corner[a] for a in range(3)]
         outside = torch.stack([(v < 0) | (v >= n) for v, n in zip(voxels, shape)]).any(0)
         index = (voxels[0] * shape[1] + voxels[1]) * shape[2] + voxels[2]
-        share = torch.stack([fraction[..., a] if corner[a] else 1 - fraction[..., a] for a in range(3)]).prod(0)
+        share = torch.stack(
+            [fraction[..., a] if corner[a] else 1 - fraction[..., a] for a in range(3)]
+        ).prod(0)
         value = value + share * _take(volume, torch.where(outside, -1, index))
     return value
 
 # %% ../notebooks/api/21_renderers.ipynb #0a4a16b5
 def _maximum(volume, source, target, labels, n_channels, method, n_points, backend):
     "Largest densities [B, C, N], differentiable."
-    found, axis = (_Place.apply if not torch.compiler.is_compiling() else torch.ops.diffpose.find_maximum)(
-        volume.detach(), source.detach(), target.detach(), labels, n_channels, method, n_points, backend)
+    found, axis = (
+        _Place.apply if not torch.compiler.is_compiling() else torch.ops.diffpose.find_maximum
+    )(
+        volume.detach(),
+        source.detach(),
+        target.detach(),
+        labels,
+        n_channels,
+        method,
+        n_points,
+        backend,
+    )
     dtype = target.dtype
     nothing = 0 * (source + target).sum(-1)[:, None]  # or NaN, where a ray is no number
-    if method == "siddon": return _take(volume, found).to(dtype) + nothing
+    if method == "siddon":
+        return _take(volume, found).to(dtype) + nothing
     s, d = (source + torch.zeros_like(target))[:, None], (target - source)[:, None]  # [B, 1, N, 3]
     if n_points is None:
         along = axis.clamp(min=0).long()[..., None]
@@ -240,11 +379,21 @@ def _maximum(volume, source, target, labels, n_channels, method, n_points, backe
         far = torch.stack([target.new_full((), n) for n in volume.shape[-3:]])
         safe = torch.where(d == 0, 1e-30, d)
         a, b = (-1 - s) / safe, (far - s) / safe
-        enter, leave = torch.minimum(a, b).amax(-1).clamp(0, 1), torch.maximum(a, b).amin(-1).clamp(0, 1)
+        enter, leave = (
+            torch.minimum(a, b).amax(-1).clamp(0, 1),
+            torch.maximum(a, b).amin(-1).clamp(0, 1),
+        )
         alpha = enter + (leave - enter) * found / (n_points - 1)
     exists = (axis > -2) & alpha.isfinite()
     points = torch.where(exists[..., None], s + alpha[..., None] * d, 0.0)
-    return torch.where(exists, _interpolate(volume.to(dtype) if volume.dtype == torch.int16 else volume, points), 0.0).to(dtype) + nothing
+    return (
+        torch.where(
+            exists,
+            _interpolate(volume.to(dtype) if volume.dtype == torch.int16 else volume, points),
+            0.0,
+        ).to(dtype)
+        + nothing
+    )
 
 # %% ../notebooks/api/21_renderers.ipynb #557ba5b4
 _controller = cache(ThreadpoolController)  # looks once at the libraries that are loaded
@@ -268,70 +417,115 @@ def kernels_threaded(x: Tensor):
     wanted = _kernels("cpu").n_threads
     before = wanted.set(wanted.get() or torch.get_num_threads())
     try:
-        with single_threaded(x): yield
-    finally: wanted.reset(before)
+        with single_threaded(x):
+            yield
+    finally:
+        wanted.reset(before)
 
 # %% ../notebooks/api/21_renderers.ipynb #d5059b53
 BACKENDS = ("auto", "reference", "cpu", "cuda")
-STORED = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int16)  # what kernels read as it is
+STORED = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int16,
+)  # what kernels read as it is
 
 
 def _check_render(volume, source, target, labels, n_channels, method, reduce, backend, n_points):
-    for name, value, accepted in (("method", method, ("siddon", "trilinear")), ("reduce", reduce, ("sum", "max")), ("backend", backend, BACKENDS)):
-        if value not in accepted: raise ValueError(f"{name} must be one of {list(accepted)}, got {value!r}")
+    for name, value, accepted in (
+        ("method", method, ("siddon", "trilinear")),
+        ("reduce", reduce, ("sum", "max")),
+        ("backend", backend, BACKENDS),
+    ):
+        if value not in accepted:
+            raise ValueError(f"{name} must be one of {list(accepted)}, got {value!r}")
     if n_points is not None and (method != "trilinear" or n_points < 2):
         raise ValueError(
             f"n_points must be at least 2 and goes with method='trilinear', got n_points={n_points!r} and method={method!r}"
         )
-    shapes = f"got volume {list(volume.shape)}, source {list(source.shape)}, target {list(target.shape)}"
-    if volume.ndim not in (3, 4): raise ValueError(f"volume must have shape [X, Y, Z] or [B, X, Y, Z], {shapes}")
-    if target.ndim != 3 or target.shape[-1] != 3: raise ValueError(f"target must have shape [B, N, 3], {shapes}")
-    if source.ndim != 3 or source.shape[-1] != 3 or len(source) != len(target) or source.shape[1] not in (1, target.shape[1]):
-        raise ValueError(f"source must have shape [B, 1, 3] or [B, N, 3] with B and N of target, {shapes}")
-    if volume.ndim == 4 and len(volume) not in (1, len(target)):
+    shapes = (
+        f"got volume {list(volume.shape)}, source {list(source.shape)}, target {list(target.shape)}"
+    )
+    if volume.ndim not in (3, 4):
+        raise ValueError(f"volume must have shape [X, Y, Z] or [B, X, Y, Z], {shapes}")
+    if target.ndim != 3 or target.shape[-1] != 3:
+        raise ValueError(f"target must have shape [B, N, 3], {shapes}")
+    if (
+        source.ndim != 3
+        or source.shape[-1] != 3
+        or len(source) != len(target)
+        or source.shape[1] not in (1, target.shape[1])
+    ):
         raise ValueError(
-            f"volume must have a batch of 1 or of target's B, {shapes}"
+            f"source must have shape [B, 1, 3] or [B, N, 3] with B and N of target, {shapes}"
         )
-    if 0 in volume.shape: raise ValueError(f"volume must have at least one voxel, {shapes}")
+    if volume.ndim == 4 and len(volume) not in (1, len(target)):
+        raise ValueError(f"volume must have a batch of 1 or of target's B, {shapes}")
+    if 0 in volume.shape:
+        raise ValueError(f"volume must have at least one voxel, {shapes}")
     if not volume.device == source.device == target.device:
         raise ValueError(
             f"volume, source and target must be on one device, got {volume.device}, {source.device} and {target.device}"
         )
     interpreted = backend == "cuda" and os.environ.get("TRITON_INTERPRET") == "1"
     if backend not in ("auto", "reference", volume.device.type) and not interpreted:
-        raise ValueError(f"backend {backend!r} renders {backend.upper()} tensors, got tensors on {volume.device}; take 'auto' or 'reference'")
+        raise ValueError(
+            f"backend {backend!r} renders {backend.upper()} tensors, got tensors on {volume.device}; take 'auto' or 'reference'"
+        )
     if labels is None:
-        if n_channels != 1: raise ValueError(f"n_channels must be 1 without labels, got {n_channels}")
+        if n_channels != 1:
+            raise ValueError(f"n_channels must be 1 without labels, got {n_channels}")
         return
-    if labels.shape != volume.shape[-3:] or labels.is_floating_point() or labels.device != volume.device:
+    if (
+        labels.shape != volume.shape[-3:]
+        or labels.is_floating_point()
+        or labels.device != volume.device
+    ):
         raise ValueError(
             f"labels must be integers of the volume's shape {list(volume.shape[-3:])} on {volume.device}, got {labels.dtype} "
             f"{list(labels.shape)} on {labels.device}"
         )
-    if torch.compiler.is_compiling() or labels.device.type != "cpu": return  # a look at the content would make a GPU wait
+    if torch.compiler.is_compiling() or labels.device.type != "cpu":
+        return  # a look at the content would make a GPU wait
     lowest, highest = _remembered(_CHECKED, labels, lambda v: tuple(int(x) for x in v.aminmax()))
     if lowest < 0 or highest >= n_channels:
-        raise ValueError(f"labels must lie in [0, n_channels) = [0, {n_channels}), got {lowest} to {highest}")
+        raise ValueError(
+            f"labels must lie in [0, n_channels) = [0, {n_channels}), got {lowest} to {highest}"
+        )
 
 # %% ../notebooks/api/21_renderers.ipynb #09287936
 @cache
 def _has_triton():
     "Is there a Triton that compiles the kernels? It comes with torch 2.7 for CUDA on Linux."
-    try: import triton
-    except ImportError: return False
+    try:
+        import triton
+    except ImportError:
+        return False
     return tuple(int(n) for n in triton.__version__.split(".")[:2]) >= (3, 3)
 
 
 def _backend(backend, device, dtype):
-    "The backend that \"auto\" stands for."
-    if backend != "auto": return backend
-    if device.type == "cpu": return "cpu"
-    return "cuda" if device.type == "cuda" and dtype == torch.float32 and _has_triton() else "reference"
+    'The backend that "auto" stands for.'
+    if backend != "auto":
+        return backend
+    if device.type == "cpu":
+        return "cpu"
+    return (
+        "cuda"
+        if device.type == "cuda" and dtype == torch.float32 and _has_triton()
+        else "reference"
+    )
 
 
 def render(
-    volume: Float[Tensor, "*B X Y Z"],  # Density; one volume for all images, or one for each. float16, bfloat16 and int16 are read as they are
-    source: Float[Tensor, "B #N 3"],  # X-ray sources in voxel coordinates; one for all rays of an image, or one for each
+    volume: Float[
+        Tensor, "*B X Y Z"
+    ],  # Density; one volume for all images, or one for each. float16, bfloat16 and int16 are read as they are
+    source: Float[
+        Tensor, "B #N 3"
+    ],  # X-ray sources in voxel coordinates; one for all rays of an image, or one for each
     target: Float[Tensor, "B N 3"],  # Ray ends in voxel coordinates
     labels: Integer[Tensor, "X Y Z"] | None = None,  # Channel of each voxel
     n_channels: int = 1,  # Number of channels
@@ -348,18 +542,47 @@ def render(
     """
     _check_render(volume, source, target, labels, n_channels, method, reduce, backend, n_points)
     dtype = torch.promote_types(torch.promote_types(source.dtype, target.dtype), torch.float32)
-    if volume.dtype == torch.float64: dtype = torch.float64
+    if volume.dtype == torch.float64:
+        dtype = torch.float64
     source, target = source.to(dtype), target.to(dtype)  # geometry is never coarser than float32
-    if volume.dtype not in STORED: volume = volume.to(dtype)
+    if volume.dtype not in STORED:
+        volume = volume.to(dtype)
     backend = _backend(backend, volume.device, dtype)
     with torch.autocast(volume.device.type, enabled=False):
         if backend == "reference":
             kwargs = dict(n_points=n_points) if method == "trilinear" else {}
-            return getattr(reference, method)(volume.to(dtype), source, target, labels, n_channels, reduce, **kwargs)
-        if reduce == "max": return _maximum(volume, source, target, labels, n_channels, method, n_points, backend)
+            return getattr(reference, method)(
+                volume.to(dtype), source, target, labels, n_channels, reduce, **kwargs
+            )
+        if reduce == "max":
+            return _maximum(volume, source, target, labels, n_channels, method, n_points, backend)
         if torch.compiler.is_compiling():
             with_gradient = source.requires_grad or target.requires_grad
-            return torch.ops.diffpose.project(volume, source, target, labels, n_channels, method, n_points, with_gradient, backend, skip_empty)[0]
+            return torch.ops.diffpose.project(
+                volume,
+                source,
+                target,
+                labels,
+                n_channels,
+                method,
+                n_points,
+                with_gradient,
+                backend,
+                skip_empty,
+            )[0]
         wanted = torch.is_grad_enabled() and (source.requires_grad or target.requires_grad)
-        transformed = forward_ad._current_level >= 0 or torch._C._functorch.maybe_current_level() is not None
-        return _Integral.apply(volume, source, target, labels, n_channels, method, n_points, wanted or transformed, backend, skip_empty)[0]
+        transformed = (
+            forward_ad._current_level >= 0 or torch._C._functorch.maybe_current_level() is not None
+        )
+        return _Integral.apply(
+            volume,
+            source,
+            target,
+            labels,
+            n_channels,
+            method,
+            n_points,
+            wanted or transformed,
+            backend,
+            skip_empty,
+        )[0]

@@ -37,7 +37,9 @@ def image_gradient(
     radius = len(smooth) // 2
     x = img.reshape(-1, 1, *img.shape[-2:])
     x = F.pad(x, [radius] * 4, mode="replicate")
-    rows = F.conv2d(x, torch.stack([smooth, slope])[:, None, :, None])  # smoothed down the rows, and its slope
+    rows = F.conv2d(
+        x, torch.stack([smooth, slope])[:, None, :, None]
+    )  # smoothed down the rows, and its slope
     right = F.conv2d(rows[:, :1], slope[None, None, None])
     down = F.conv2d(rows[:, 1:], smooth[None, None, None])
     return torch.cat([right, down], dim=1).reshape(*img.shape[:-2], 2, *img.shape[-2:])
@@ -48,7 +50,10 @@ def image_patches(
     size: int,  # Side of a patch [pixels]
 ) -> Float[Tensor, "*B G M"]:  # G patches of M = size^2 pixels
     "Square patches whose neighbours overlap by half. Raises `ValueError` if no patch fits."
-    if not 2 <= size <= min(img.shape[-2:]): raise ValueError(f"size of a patch must lie between 2 and {min(img.shape[-2:])} pixels, got {size}")
+    if not 2 <= size <= min(img.shape[-2:]):
+        raise ValueError(
+            f"size of a patch must lie between 2 and {min(img.shape[-2:])} pixels, got {size}"
+        )
     x = img.unfold(-2, size, max(1, size // 2)).unfold(-2, size, max(1, size // 2))
     return x.flatten(-2).flatten(-3, -2)
 
@@ -60,7 +65,9 @@ def _check_similarity(similarity):
     "Weights of parts, {name: weight > 0}."
     parts = {similarity: 1.0} if isinstance(similarity, str) else dict(similarity)
     if not parts or not set(parts) <= set(SIMILARITIES) or not all(w > 0 for w in parts.values()):
-        raise ValueError(f"similarity must be one of {list(SIMILARITIES)}, or positive weights of several as a dict, got {similarity!r}")
+        raise ValueError(
+            f"similarity must be one of {list(SIMILARITIES)}, or positive weights of several as a dict, got {similarity!r}"
+        )
     return parts
 
 
@@ -70,7 +77,10 @@ class Residuals:
     def __init__(
         self,
         xray: Float[Tensor, "H W"],  # Dense parts bright
-        similarity: str | dict[str, float] = "gradient",  # "global", "patch", "gradient", or {name: weight} of several
+        similarity: str
+        | dict[
+            str, float
+        ] = "gradient",  # "global", "patch", "gradient", or {name: weight} of several
         valid: Bool[Tensor, "H W"] | None = None,  # Pixels to look at; all if None
         sigma: float = 1.0,  # Smoothing of gradients [pixels]
         patch: int | None = None,  # Side of a patch [pixels]; an eighth of the longer side if None
@@ -83,12 +93,20 @@ class Residuals:
         self.targets = self.features(xray[None, None])
         self.weights = [self._valid(name, valid) for name in self.parts]
         if not all((w.sum(-1) > 0).any() for w in self.weights):
-            raise ValueError(f"mask leaves no pixel of {list(xray.shape)} to look at, once its border is left out; give a larger mask or levels with more pixels")
-        self.floors = [self._floor(name, y, w) for name, y, w in zip(self.parts, self.targets, self.weights)]
+            raise ValueError(
+                f"mask leaves no pixel of {list(xray.shape)} to look at, once its border is left out; give a larger mask or levels with more pixels"
+            )
+        self.floors = [
+            self._floor(name, y, w) for name, y, w in zip(self.parts, self.targets, self.weights)
+        ]
 
     def features(self, img: Float[Tensor, "*B H W"]) -> list[Float[Tensor, "*B G M"]]:
         "One tensor for each part of the mixture: G groups, each normalised for itself, of M numbers."
-        maps = {"global": lambda: img.flatten(-2)[..., None, :], "patch": lambda: image_patches(img, self.patch), "gradient": lambda: image_gradient(img, self.sigma).flatten(-2)}
+        maps = {
+            "global": lambda: img.flatten(-2)[..., None, :],
+            "patch": lambda: image_patches(img, self.patch),
+            "gradient": lambda: image_gradient(img, self.sigma).flatten(-2),
+        }
         return [maps[name]() for name in self.parts]
 
     def _valid(self, name, valid):
@@ -99,11 +117,16 @@ class Residuals:
         if name == "gradient":
             radius = round(2 * self.sigma) + 1
             valid = 1 - F.max_pool2d(1 - valid[None, None], 2 * radius + 1, 1, radius)[0, 0]
-        return valid.flatten()[None, None, None].expand(1, 1, 2 if name == "gradient" else 1, -1).contiguous()
+        return (
+            valid.flatten()[None, None, None]
+            .expand(1, 1, 2 if name == "gradient" else 1, -1)
+            .contiguous()
+        )
 
     def _floor(self, name, target, weight):
         "Variance added to that of each group: patches without contrast must not count as much as others."
-        if name != "patch": return 0.0
+        if name != "patch":
+            return 0.0
         centred = target - _mean(target, weight)
         return 0.1 * float((weight * centred**2).sum() / weight.sum())
 
@@ -111,11 +134,16 @@ class Residuals:
         "Which block of the image each feature lies in: [G, M] for each part."
         rows, columns = (torch.arange(n) * self.n_blocks // n for n in self.shape)
         index = (rows[:, None] * self.n_blocks + columns).double()
-        features = {"global": lambda: index.flatten()[None], "gradient": lambda: index.flatten().expand(2, -1), "patch": lambda: image_patches(index, self.patch)}
+        features = {
+            "global": lambda: index.flatten()[None],
+            "gradient": lambda: index.flatten().expand(2, -1),
+            "patch": lambda: image_patches(index, self.patch),
+        }
         return [features[name]().long() for name in self.parts]
 
 
-def _mean(z, w): return (w * z).sum(-1, keepdim=True) / w.sum(-1, keepdim=True).clamp(min=1e-12)
+def _mean(z, w):
+    return (w * z).sum(-1, keepdim=True) / w.sum(-1, keepdim=True).clamp(min=1e-12)
 
 # %% ../notebooks/api/23_residuals.ipynb #a811b1ad
 def _normalize(z, w, floor):
@@ -136,14 +164,24 @@ class Linearization:
         self.residuals, self.features, self.weights = residuals, features, weights
         total = sum(residuals.parts.values())
         self.scales, self.r, self.J, empty = [], [], [], 0.0
-        for z, y, w, floor, alpha in zip(features, residuals.targets, weights, residuals.floors, residuals.parts.values()):
+        for z, y, w, floor, alpha in zip(
+            features, residuals.targets, weights, residuals.floors, residuals.parts.values()
+        ):
             x, J, seen = _normalize(z, w, floor)
             used = w.sum(-1, keepdim=True) > 0  # groups with a valid pixel
             self.r.append(x - _normalize(y, w, floor)[0])
             self.J.append(J)
             self.scales.append((alpha / total / used.sum(2, keepdim=True).clamp(min=1)).to(z))
-            empty = empty + 0.5 * (self.scales[-1] * (used & ~seen)).sum((1, 2, 3)).double()  # looking away must not pay
-        self.cost = (empty + sum(0.5 * (a * w * r * r).sum((1, 2, 3)).double() for a, w, r in zip(self.scales, weights, self.r))).cpu()
+            empty = (
+                empty + 0.5 * (self.scales[-1] * (used & ~seen)).sum((1, 2, 3)).double()
+            )  # looking away must not pay
+        self.cost = (
+            empty
+            + sum(
+                0.5 * (a * w * r * r).sum((1, 2, 3)).double()
+                for a, w, r in zip(self.scales, weights, self.r)
+            )
+        ).cpu()
 
     def normal_equations(self) -> tuple[Float[Tensor, "K P"], Float[Tensor, "K P P"]]:
         "Gradient of the cost and its Gauss-Newton Hessian."
@@ -169,7 +207,9 @@ def linearize(
     weights: list[Tensor] | None = None,  # From `robust_weights`; the valid pixels' if None
 ) -> Linearization:
     "Compare K rendered images with an X-ray. `cost` is one minus the similarity (its mean over groups)."
-    return Linearization(residuals, residuals.features(images), residuals.weights if weights is None else weights)
+    return Linearization(
+        residuals, residuals.features(images), residuals.weights if weights is None else weights
+    )
 
 # %% ../notebooks/api/23_residuals.ipynb #6952b04d
 def robust_weights(
@@ -178,8 +218,12 @@ def robust_weights(
 ) -> list[Float[Tensor, "K 1 G M"]]:
     "Weights of features for the next iteration, those of invalid pixels being zero."
     weights = []
-    for name, valid, r in zip(linearization.residuals.parts, linearization.residuals.weights, linearization.r):
-        size = (r * r).sum(2, keepdim=True).sqrt() if name == "gradient" else r.abs()  # both components of a gradient together
+    for name, valid, r in zip(
+        linearization.residuals.parts, linearization.residuals.weights, linearization.r
+    ):
+        size = (
+            (r * r).sum(2, keepdim=True).sqrt() if name == "gradient" else r.abs()
+        )  # both components of a gradient together
         seen = torch.where(valid[:, :, : size.shape[2]] > 0, size, torch.nan).flatten(1)
         spread = (1.4826 * seen.nanmedian(-1)[0])[:, None, None, None].clamp(min=1e-12)
         weights.append(valid / (1 + (size / (c * spread)) ** 2) ** 2)
@@ -192,8 +236,17 @@ def block_equations(
     "Each block's share of gradient and Hessian, float64."
     residuals = linearization.residuals
     n, P = residuals.n_blocks**2, linearization.J[0].shape[1]
-    gradient, hessian = torch.zeros(n, P, dtype=torch.float64), torch.zeros(n, P, P, dtype=torch.float64)
-    for a, w, r, J, index in zip(linearization.scales, linearization.weights, linearization.r, linearization.J, residuals.blocks()):
+    gradient, hessian = (
+        torch.zeros(n, P, dtype=torch.float64),
+        torch.zeros(n, P, P, dtype=torch.float64),
+    )
+    for a, w, r, J, index in zip(
+        linearization.scales,
+        linearization.weights,
+        linearization.r,
+        linearization.J,
+        residuals.blocks(),
+    ):
         J, r, w = (x[0].flatten(1).double().cpu() for x in (J, r, a * w))
         for b in range(n):
             inside = (index.flatten() == b).nonzero()[:, 0]
@@ -204,7 +257,9 @@ def block_equations(
 
 
 def jackknife_covariance(
-    gradient: Float[Tensor, "n P"],  # From `block_equations`, blocks of all views one after the other
+    gradient: Float[
+        Tensor, "n P"
+    ],  # From `block_equations`, blocks of all views one after the other
     hessian: Float[Tensor, "n P P"],
     prior: Float[Tensor, "P P"] | None = None,  # Hessian of what else is known, if anything
 ) -> Float[Tensor, "P P"]:

@@ -33,14 +33,34 @@ __all__ = ['drr_to_mesh', 'labelmap_to_mesh', 'img_to_mesh', 'fiducials_to_mesh'
            'visualize_scene', 'save_scene']
 
 # %% ../notebooks/api/54_scene.ipynb #17e8a78f
-_COLORS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]  # of C-arms, after Okabe and Ito
+_COLORS = [
+    "#D55E00",
+    "#0072B2",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#F0E442",
+]  # of C-arms, after Okabe and Ito
 _BONE = "#E6DAC3"
-_TINTS = [_BONE, "#F2CC80", "#E8A0A0", "#C99B7A", "#AADAF4", "#80CFB9", "#E6BCD3", "#F8F2A0", "#80B9D9"]  # of structures, paler
+_TINTS = [
+    _BONE,
+    "#F2CC80",
+    "#E8A0A0",
+    "#C99B7A",
+    "#AADAF4",
+    "#80CFB9",
+    "#E6BCD3",
+    "#F8F2A0",
+    "#80B9D9",
+]  # of structures, paler
 
 
 def _plotter(off_screen=None):
     "A white page and black letters, whatever the user's own theme is."
-    with pyvista.vtk_verbosity("off"):  # VTK looks for a display first, and says so where there is none
+    with pyvista.vtk_verbosity(
+        "off"
+    ):  # VTK looks for a display first, and says so where there is none
         return pyvista.Plotter(off_screen=off_screen, theme=pyvista.themes.DocumentTheme())
 
 # %% ../notebooks/api/54_scene.ipynb #ab6c84c0
@@ -48,26 +68,47 @@ def _subject(subject, needs):
     "A subject, or that of a `DRR`. Raises `ValueError` without the image that is needed."
     subject = getattr(subject, "subject", subject)
     if getattr(subject, needs, None) is None:
-        made = "`diffpose.data.read` returns it" + (" if it is given a labelmap" if needs == "mask" else "")
-        raise ValueError(f"subject must be a torchio.Subject with a `{needs}`, as {made}, or a DRR of one, got {type(subject).__name__}")
+        made = "`diffpose.data.read` returns it" + (
+            " if it is given a labelmap" if needs == "mask" else ""
+        )
+        raise ValueError(
+            f"subject must be a torchio.Subject with a `{needs}`, as {made}, or a DRR of one, got {type(subject).__name__}"
+        )
     return subject
 
 
 def _check_mesh(smooth, target_reduction, voxel_size):
-    if int(smooth) != smooth or smooth < 0: raise ValueError(f"smooth must be a whole number of iterations, 0 for none, got {smooth}")
-    if not 0 <= target_reduction < 1: raise ValueError(f"target_reduction must lie in [0, 1), got {target_reduction}")
-    if voxel_size is not None and not voxel_size > 0: raise ValueError(f"voxel_size must be a positive length in mm, got {voxel_size}")
+    if int(smooth) != smooth or smooth < 0:
+        raise ValueError(f"smooth must be a whole number of iterations, 0 for none, got {smooth}")
+    if not 0 <= target_reduction < 1:
+        raise ValueError(f"target_reduction must lie in [0, 1), got {target_reduction}")
+    if voxel_size is not None and not voxel_size > 0:
+        raise ValueError(f"voxel_size must be a positive length in mm, got {voxel_size}")
 
 
 def _grid(values, start, affine, voxel_size):
     "Voxels of a part of a volume as points, or blocks of about `voxel_size` as points at their middles. `start` is the index of the first voxel."
-    if voxel_size is None: factors = [1, 1, 1]
-    else: factors = [max(1, round(voxel_size / length)) for length in np.linalg.norm(affine[:3, :3], axis=0)]
+    if voxel_size is None:
+        factors = [1, 1, 1]
+    else:
+        factors = [
+            max(1, round(voxel_size / length)) for length in np.linalg.norm(affine[:3, :3], axis=0)
+        ]
     if max(factors) > 1:
-        values = np.pad(values, [(f, f + -n % f) for n, f in zip(values.shape, factors)], mode="edge").astype(np.float32)
-        start = [s - f for s, f in zip(start, factors)]  # the outermost blocks are wholly outside, as the outermost voxels are
-        values = torch.nn.functional.avg_pool3d(torch.from_numpy(values)[None, None], factors)[0, 0].numpy()
-    grid = pyvista.ImageData(dimensions=values.shape, spacing=factors, origin=[s + (f - 1) / 2 for s, f in zip(start, factors)])
+        values = np.pad(
+            values, [(f, f + -n % f) for n, f in zip(values.shape, factors)], mode="edge"
+        ).astype(np.float32)
+        start = [
+            s - f for s, f in zip(start, factors)
+        ]  # the outermost blocks are wholly outside, as the outermost voxels are
+        values = torch.nn.functional.avg_pool3d(torch.from_numpy(values)[None, None], factors)[
+            0, 0
+        ].numpy()
+    grid = pyvista.ImageData(
+        dimensions=values.shape,
+        spacing=factors,
+        origin=[s + (f - 1) / 2 for s, f in zip(start, factors)],
+    )
     grid.point_data["values"] = values.ravel(order="F")
     return grid
 
@@ -76,18 +117,26 @@ def _outward(mesh):
     "Turn all faces if they look inward, as they do in left-handed voxel coordinates, and add normals for smooth shading."
     faces = mesh.regular_faces
     corners = (np.asarray(mesh.points, np.float64) - mesh.center)[faces]
-    if np.einsum("ni,ni->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0: faces = faces[:, ::-1]  # six times the volume
+    if np.einsum("ni,ni->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0:
+        faces = faces[:, ::-1]  # six times the volume
     mesh = pyvista.PolyData.from_regular_faces(mesh.points, np.ascontiguousarray(faces))
     return mesh.compute_normals(cell_normals=False, split_vertices=False, consistent_normals=False)
 
 
 def _finish(mesh, affine, smooth, target_reduction, verbose):
     "From voxels to the world, smoothed, thinned out, looking outward."
-    mesh = pyvista.PolyData.from_regular_faces(mesh.points @ affine[:3, :3].T + affine[:3, 3], mesh.regular_faces)
+    mesh = pyvista.PolyData.from_regular_faces(
+        mesh.points @ affine[:3, :3].T + affine[:3, 3], mesh.regular_faces
+    )
     if smooth:
-        options = dict(boundary_smoothing=False, non_manifold_smoothing=True, normalize_coordinates=True)
-        mesh = mesh.smooth_taubin(n_iter=int(smooth), pass_band=0.03, **options, progress_bar=verbose)
-    if target_reduction: mesh = mesh.decimate(target_reduction, progress_bar=verbose)
+        options = dict(
+            boundary_smoothing=False, non_manifold_smoothing=True, normalize_coordinates=True
+        )
+        mesh = mesh.smooth_taubin(
+            n_iter=int(smooth), pass_band=0.03, **options, progress_bar=verbose
+        )
+    if target_reduction:
+        mesh = mesh.decimate(target_reduction, progress_bar=verbose)
     return _outward(mesh)
 
 # %% ../notebooks/api/54_scene.ipynb #2d46fc75
@@ -111,7 +160,8 @@ def drr_to_mesh(
     verbose: bool = False,  # Show progress bars
     smooth: int = 60,  # Iterations of Taubin's filter, which leaves the size as it is; none if 0
     target_reduction: float = 0.0,  # Share of the triangles to do without; slow, but keeps the shape
-    voxel_size: float | None = None,  # Average blocks of voxels to about this size first [mm]; quick, but loses what is thinner
+    voxel_size: float
+    | None = None,  # Average blocks of voxels to about this size first [mm]; quick, but loses what is thinner
 ) -> pyvista.PolyData:  # Triangles in world coordinates [mm], with normals that point outward
     """Surface of the CT at a Hounsfield value, closed where the volume ends.
 
@@ -122,19 +172,32 @@ def drr_to_mesh(
     subject = _subject(subject, "volume")
     values = subject.volume.data[0].cpu().numpy()
     _check_mesh(smooth, target_reduction, voxel_size)
-    if method not in _METHODS: raise ValueError(f"method must be one of {_METHODS}, got {method!r}")
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {_METHODS}, got {method!r}")
     low, high = values.min(), values.max()
-    if not low <= threshold < high: raise ValueError(f"threshold must lie in [{low:g}, {high:g}), the volume's range in HU, got {threshold}")
+    if not low <= threshold < high:
+        raise ValueError(
+            f"threshold must lie in [{low:g}, {high:g}), the volume's range in HU, got {threshold}"
+        )
     box, affine = _inner_box(values > threshold), subject.volume.affine
     part = np.pad(values[box], 1, constant_values=low)  # closes the surface where the volume ends
     grid = _grid(part, [s.start - 1 for s in box], affine, voxel_size)
     if method == "surface_nets":
         grid.point_data["values"] = (grid.point_data["values"] > threshold).astype(np.uint8)
         # more than two relaxations would cost small structures their volume
-        options = dict(smoothing=smooth > 0, smoothing_iterations=2, output_mesh_type="triangles", pad_background=False)
+        options = dict(
+            smoothing=smooth > 0,
+            smoothing_iterations=2,
+            output_mesh_type="triangles",
+            pad_background=False,
+        )
         mesh = grid.contour_labels(**options, progress_bar=verbose)
-    else: mesh = grid.contour([threshold], compute_scalars=False, method="flying_edges", progress_bar=verbose)  # in parallel
-    if extract_largest: mesh = mesh.extract_largest(progress_bar=verbose)
+    else:
+        mesh = grid.contour(
+            [threshold], compute_scalars=False, method="flying_edges", progress_bar=verbose
+        )  # in parallel
+    if extract_largest:
+        mesh = mesh.extract_largest(progress_bar=verbose)
     return _finish(mesh, affine, smooth, target_reduction, verbose)
 
 # %% ../notebooks/api/54_scene.ipynb #b37fb665
@@ -148,11 +211,18 @@ def _chosen(labels, structures, present):
     "Label numbers of each mesh, by its name."
     if labels is None:
         chosen = {}
-        for number in sorted(present): chosen.setdefault(_name(number, structures), []).append(number)
+        for number in sorted(present):
+            chosen.setdefault(_name(number, structures), []).append(number)
         return chosen
     labels = [labels] if isinstance(labels, (str, int, np.integer)) else list(labels)
-    if not labels: raise ValueError("labels must name at least one structure, or be None for all, got an empty list")
-    return {x if isinstance(x, str) else _name(int(x), structures): label_ids(x, structures, present) for x in labels}
+    if not labels:
+        raise ValueError(
+            "labels must name at least one structure, or be None for all, got an empty list"
+        )
+    return {
+        x if isinstance(x, str) else _name(int(x), structures): label_ids(x, structures, present)
+        for x in labels
+    }
 
 # %% ../notebooks/api/54_scene.ipynb #f1dee8c9
 def _occurrence(mask, n_labels):
@@ -166,11 +236,15 @@ def _occurrence(mask, n_labels):
 
 def labelmap_to_mesh(
     subject: Subject | DRR,  # With a `mask`, from `diffpose.data.read`
-    labels: int | str | list | None = None,  # One mesh for each of these names, groups or numbers; for each structure if None
+    labels: int
+    | str
+    | list
+    | None = None,  # One mesh for each of these names, groups or numbers; for each structure if None
     verbose: bool = False,  # Show a progress bar
     smooth: int = 60,  # Iterations of Taubin's filter, which leaves the size as it is; none if 0
     target_reduction: float = 0.0,  # Share of the triangles to do without; slow, but keeps the shape
-    voxel_size: float | None = None,  # Average blocks of voxels to about this size first [mm]; quick, but loses what is thinner
+    voxel_size: float
+    | None = None,  # Average blocks of voxels to about this size first [mm]; quick, but loses what is thinner
 ) -> pyvista.MultiBlock:  # Triangles in world coordinates [mm] by the structure's name, each closed, with normals that point outward
     "Surfaces of structures. A group becomes one mesh; a list becomes one mesh for each of its entries."
     subject = _subject(subject, "mask")
@@ -178,21 +252,28 @@ def labelmap_to_mesh(
     _check_mesh(smooth, target_reduction, voxel_size)
     tables = _occurrence(mask, int(mask.max()) + 1)
     present = set(np.flatnonzero(tables[0].any(0)).tolist()) - {0}
-    if not present: raise ValueError("subject's mask must hold at least one label above 0, got none")
+    if not present:
+        raise ValueError("subject's mask must hold at least one label above 0, got none")
     meshes = pyvista.MultiBlock()
-    for name, numbers in tqdm(_chosen(labels, subject.structures, present).items(), disable=not verbose):
+    for name, numbers in tqdm(
+        _chosen(labels, subject.structures, present).items(), disable=not verbose
+    ):
         planes = [np.flatnonzero(table[:, numbers].any(1)) for table in tables]
         part = mask[tuple(slice(p[0], p[-1] + 1) for p in planes)]
         inside = np.pad(np.isin(part, numbers), 1).astype(np.float32)
         grid = _grid(inside, [p[0] - 1 for p in planes], subject.mask.affine, voxel_size)
-        mesh = grid.contour([0.5], compute_scalars=False, method="flying_edges")  # of what is 0 and 1: half-way between voxels
+        mesh = grid.contour(
+            [0.5], compute_scalars=False, method="flying_edges"
+        )  # of what is 0 and 1: half-way between voxels
         meshes.append(_finish(mesh, subject.mask.affine, smooth, target_reduction, False), name)
     return meshes
 
 # %% ../notebooks/api/54_scene.ipynb #2f927968
 def _check_pose(pose, n=None):
-    if not isinstance(pose, RigidTransform): raise TypeError(f"pose must be a RigidTransform, got {type(pose).__name__}")
-    if not len(pose) or n not in (None, len(pose)): raise ValueError(f"pose must hold {n or 'at least one'} pose, got {len(pose)}")
+    if not isinstance(pose, RigidTransform):
+        raise TypeError(f"pose must be a RigidTransform, got {type(pose).__name__}")
+    if not len(pose) or n not in (None, len(pose)):
+        raise ValueError(f"pose must hold {n or 'at least one'} pose, got {len(pose)}")
     assert_rigid(pose.matrix)
 
 
@@ -203,8 +284,10 @@ def _placed(drr, pose, calibration):
     The corners of the corner pixels, in the order upper left, upper right, lower right, lower left.
     """
     detector, pose = drr.detector, pose.to(drr.detector.target)
-    if calibration is None: calibration = detector.calibration
-    elif torch.is_tensor(calibration): calibration = RigidTransform(calibration)
+    if calibration is None:
+        calibration = detector.calibration
+    elif torch.is_tensor(calibration):
+        calibration = RigidTransform(calibration)
     x, y = torch.tensor([[-1.0, 1, 1, -1], [1, 1, -1, -1]]).to(detector.target) / 2
     x = detector.width * (-x if detector.reverse_x_axis else x)
     corners = calibration(torch.stack([x, detector.height * y, torch.ones_like(x)], dim=-1))[0]
@@ -213,7 +296,8 @@ def _placed(drr, pose, calibration):
     points = to_world(torch.cat([foot, corners]))[0]
     source, target = drr.rays(pose, calibration)
     first = to_world(calibration(detector.target[:, :1]))
-    if (target[:, 0] - first[:, 0]).norm() > (target[:, 0] - source[:, 0]).norm(): points = 2 * source[0] - points  # mirrored through the source
+    if (target[:, 0] - first[:, 0]).norm() > (target[:, 0] - source[:, 0]).norm():
+        points = 2 * source[0] - points  # mirrored through the source
     source, points = source[0, 0].double().cpu().numpy(), points.double().cpu().numpy()
     return source, points[0], points[1:]
 
@@ -222,19 +306,25 @@ def _check_img(drr, img):
     height, width = drr.detector.height, drr.detector.width
     shape = list(getattr(img, "shape", [type(img).__name__]))
     if len(shape) != 4 or shape[:2] != [1, 1] or shape[2] * width != shape[3] * height:
-        raise ValueError(f"img must have shape [1, 1, H, W] with H : W as {height} : {width}, the detector's pixels, got {shape}")
-    if not torch.as_tensor(img).isfinite().all(): raise ValueError("img must be finite, got NaN or infinity")
+        raise ValueError(
+            f"img must have shape [1, 1, H, W] with H : W as {height} : {width}, the detector's pixels, got {shape}"
+        )
+    if not torch.as_tensor(img).isfinite().all():
+        raise ValueError("img must be finite, got NaN or infinity")
 
 
 @torch.no_grad()
 def _texture(drr, pose, calibration, img):
     "The rendering, or an X-ray of the same detector, from black to white."
-    if img is None: img = drr(pose.to(drr.device), calibration=calibration)
+    if img is None:
+        img = drr(pose.to(drr.device), calibration=calibration)
     _check_img(drr, img)
     img = torch.as_tensor(img).detach().cpu().float()
     gray = (img[0, 0] - img.min()) / (img.max() - img.min()).clamp(min=torch.finfo(img.dtype).tiny)
     gray = (255 * gray).round().to(torch.uint8).numpy()
-    texture = pyvista.Texture(np.repeat(gray[..., None], 3, axis=2))  # colours, since not every viewer knows textures of one channel
+    texture = pyvista.Texture(
+        np.repeat(gray[..., None], 3, axis=2)
+    )  # colours, since not every viewer knows textures of one channel
     texture.interpolate, texture.repeat = True, False
     texture.SetEdgeClamp(True)
     return texture
@@ -243,9 +333,14 @@ def _texture(drr, pose, calibration, img):
 def img_to_mesh(
     drr: DRR,
     pose: RigidTransform,  # One pose
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
-    img: Float[Tensor, "1 1 H W"] | None = None,  # An X-ray of the detector, at any resolution; rendered if None
-) -> tuple[pyvista.PolyData, pyvista.PolyData, pyvista.Texture, pyvista.PolyData]:  # camera, detector, texture, principal ray
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    img: Float[Tensor, "1 1 H W"]
+    | None = None,  # An X-ray of the detector, at any resolution; rendered if None
+) -> tuple[
+    pyvista.PolyData, pyvista.PolyData, pyvista.Texture, pyvista.PolyData
+]:  # camera, detector, texture, principal ray
     """A C-arm: a pyramid at the source, the detector with the image on it, and the ray that meets the detector at a right angle.
 
     The detector reaches to the edges of its outermost pixels. The last point of the camera, and the first of the principal ray,
@@ -255,20 +350,29 @@ def img_to_mesh(
     source, foot, corners = _placed(drr, pose, calibration)
     texture = _texture(drr, pose, calibration, img)
     tip = np.vstack([source + (corners - source) / 8, source])
-    camera = pyvista.PolyData(tip, faces=[4, 0, 1, 2, 3, 3, 0, 4, 1, 3, 1, 4, 2, 3, 2, 4, 3, 3, 3, 4, 0])
+    camera = pyvista.PolyData(
+        tip, faces=[4, 0, 1, 2, 3, 3, 0, 4, 1, 3, 1, 4, 2, 3, 2, 4, 3, 3, 3, 4, 0]
+    )
     detector = pyvista.PolyData(corners, faces=[4, 0, 3, 2, 1])
-    detector.active_texture_coordinates = np.array([[0, 1], [1, 1], [1, 0], [0, 0]], dtype=np.float32)
-    for name in ("height", "width"): detector.add_field_data([getattr(drr.detector, name)], name)
+    detector.active_texture_coordinates = np.array(
+        [[0, 1], [1, 1], [1, 0], [0, 0]], dtype=np.float32
+    )
+    for name in ("height", "width"):
+        detector.add_field_data([getattr(drr.detector, name)], name)
     return camera, detector, texture, pyvista.Line(source, foot)
 
 # %% ../notebooks/api/54_scene.ipynb #882155fb
 def _points(fiducials):
     "Points [N, 3] as numpy."
     points = torch.as_tensor(fiducials).detach().cpu().double()
-    if points.ndim == 3 and len(points) == 1: points = points[0]
+    if points.ndim == 3 and len(points) == 1:
+        points = points[0]
     if points.ndim != 2 or points.shape[-1] != 3 or not len(points):
-        raise ValueError(f"fiducials must have shape [N, 3] or [1, N, 3] with at least one point, got {list(torch.as_tensor(fiducials).shape)}")
-    if not points.isfinite().all(): raise ValueError("fiducials must be finite, got NaN or infinity")
+        raise ValueError(
+            f"fiducials must have shape [N, 3] or [1, N, 3] with at least one point, got {list(torch.as_tensor(fiducials).shape)}"
+        )
+    if not points.isfinite().all():
+        raise ValueError("fiducials must be finite, got NaN or infinity")
     return points.numpy()
 
 
@@ -277,14 +381,19 @@ def _hits(drr, pose, calibration, points):
     source, _, corners = _placed(drr, pose, calibration)
     sides = np.stack([corners[1] - corners[0], corners[3] - corners[0]])
     # source + depth (point - source) = corner + column right + row down
-    systems = np.stack([points - source, *np.broadcast_to(-sides[:, None], (2, *points.shape))], axis=-1)
-    depth, column, row = np.moveaxis(np.linalg.solve(systems, (corners[0] - source)[:, None]), 1, 0)[..., 0]
+    systems = np.stack(
+        [points - source, *np.broadcast_to(-sides[:, None], (2, *points.shape))], axis=-1
+    )
+    depth, column, row = np.moveaxis(
+        np.linalg.solve(systems, (corners[0] - source)[:, None]), 1, 0
+    )[..., 0]
     hit = (depth > 0) & (column >= 0) & (column <= 1) & (row >= 0) & (row <= 1)
     return source, corners[0] + np.stack([column, row], axis=-1) @ sides, hit
 
 # %% ../notebooks/api/54_scene.ipynb #b60df730
 def _spheres(points, radius):
-    if not len(points): return pyvista.PolyData()
+    if not len(points):
+        return pyvista.PolyData()
     ball = pyvista.Sphere(radius=radius, theta_resolution=16, phi_resolution=16)
     return pyvista.PolyData(points).glyph(geom=ball, scale=False, orient=False)
 
@@ -294,13 +403,20 @@ def fiducials_to_mesh(
     drr: DRR | None = None,  # With `pose`: look for the points on its detector, too
     pose: RigidTransform | None = None,  # One pose
     radius: float = 4.0,  # Of the balls [mm]
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
-) -> pyvista.PolyData | tuple[pyvista.PolyData, pyvista.PolyData]:  # Balls; with a pose also those on the detector
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
+) -> (
+    pyvista.PolyData | tuple[pyvista.PolyData, pyvista.PolyData]
+):  # Balls; with a pose also those on the detector
     "Balls around points and, with a pose, around their projections, as far as these lie on the detector."
     points = _points(fiducials)
-    if not radius > 0: raise ValueError(f"radius must be positive, got {radius}")
-    if (drr is None) != (pose is None): raise ValueError("drr and pose must be given both or not at all")
-    if pose is None: return _spheres(points, radius)
+    if not radius > 0:
+        raise ValueError(f"radius must be positive, got {radius}")
+    if (drr is None) != (pose is None):
+        raise ValueError("drr and pose must be given both or not at all")
+    if pose is None:
+        return _spheres(points, radius)
     _check_pose(pose, 1)
     _, projected, hit = _hits(drr, pose, calibration, points)
     return _spheres(points, radius), _spheres(projected[hit], radius)
@@ -310,7 +426,9 @@ def lines_to_mesh(
     drr: DRR,
     pose: RigidTransform,  # One pose
     fiducials: Float[Tensor, "*B N 3"],  # Points in world coordinates, [N, 3] or [1, N, 3] [mm]
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
 ) -> pyvista.PolyData:  # One line for each point that is seen, with its number as "fiducial"
     "Rays from the source through points to the detector, for those points that project onto it."
     points = _points(fiducials)
@@ -322,10 +440,12 @@ def lines_to_mesh(
 def _rays(source, ends, **data):
     "Lines from one point to many, with numbers."
     n = len(ends)
-    if not n: return pyvista.PolyData()
+    if not n:
+        return pyvista.PolyData()
     lines = np.stack([np.full(n, 2), np.zeros(n, int), np.arange(1, n + 1)], axis=1)
     mesh = pyvista.PolyData(np.vstack([source[None], ends]), lines=lines)
-    for name, values in data.items(): mesh.cell_data[name] = values
+    for name, values in data.items():
+        mesh.cell_data[name] = values
     return mesh
 
 # %% ../notebooks/api/54_scene.ipynb #b350b6bd
@@ -333,7 +453,10 @@ def _spread(n, height, width):
     "Pixels (column, row) of a regular grid of about n, from the image's corner."
     rows = min(height, max(1, round((n * height / width) ** 0.5)))
     columns = min(width, max(1, n // rows))
-    row, column = (np.floor((np.arange(k) + 0.5) * size / k) + 0.5 for k, size in ((rows, height), (columns, width)))
+    row, column = (
+        np.floor((np.arange(k) + 0.5) * size / k) + 0.5
+        for k, size in ((rows, height), (columns, width))
+    )
     return np.stack([x.ravel() for x in np.meshgrid(column, row)], axis=-1)
 
 
@@ -342,18 +465,30 @@ def rays_to_mesh(
     drr: DRR,
     pose: RigidTransform,  # One pose
     n_rays: int = 64,  # About so many, as many as a regular grid of pixels has
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
-) -> pyvista.PolyData:  # Lines with "column" and "row" from the image's corner, and their "integral" of density [mm]
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
+) -> (
+    pyvista.PolyData
+):  # Lines with "column" and "row" from the image's corner, and their "integral" of density [mm]
     "Rays from the source to the middles of pixels, regularly spread over the detector."
     _check_pose(pose, 1)
-    if int(n_rays) != n_rays or n_rays < 1: raise ValueError(f"n_rays must be a whole number of at least 1, got {n_rays}")
+    if int(n_rays) != n_rays or n_rays < 1:
+        raise ValueError(f"n_rays must be a whole number of at least 1, got {n_rays}")
     source, _, corners = _placed(drr, pose, calibration)
     height, width = drr.detector.height, drr.detector.width
     pixels = _spread(int(n_rays), height, width)
-    ends = corners[0] + pixels / [width, height] @ np.stack([corners[1] - corners[0], corners[3] - corners[0]])
-    s, t = (torch.as_tensor(x, dtype=drr.detector.target.dtype, device=drr.device)[None] for x in (source[None], ends))
+    ends = corners[0] + pixels / [width, height] @ np.stack(
+        [corners[1] - corners[0], corners[3] - corners[0]]
+    )
+    s, t = (
+        torch.as_tensor(x, dtype=drr.detector.target.dtype, device=drr.device)[None]
+        for x in (source[None], ends)
+    )
     integral = drr.render(drr.density, s, t)[0, 0]
-    return _rays(source, ends, column=pixels[:, 0], row=pixels[:, 1], integral=integral.float().cpu().numpy())
+    return _rays(
+        source, ends, column=pixels[:, 0], row=pixels[:, 1], integral=integral.float().cpu().numpy()
+    )
 
 # %% ../notebooks/api/54_scene.ipynb #b404100e
 def add_image(
@@ -361,8 +496,11 @@ def add_image(
     pose: RigidTransform,  # One pose
     pl: pyvista.Plotter,
     color: str = "#D55E00",  # Of the C-arm's lines
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
-    img: Float[Tensor, "1 1 H W"] | None = None,  # An X-ray to show on the detector; rendered if None
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    img: Float[Tensor, "1 1 H W"]
+    | None = None,  # An X-ray to show on the detector; rendered if None
 ) -> pyvista.Plotter:
     "Add a C-arm to a scene: source, detector with its image, principal ray, and the edges of the beam."
     camera, detector, texture, principal_ray = img_to_mesh(drr, pose, calibration, img)
@@ -379,7 +517,8 @@ def add_image(
 def _one_each(what, values, n):
     "As many values as poses; a single string is one."
     values = [values] if isinstance(values, str) else values
-    if len(values) != n: raise ValueError(f"{what} must be one for each of {n} poses, got {len(values)}")
+    if len(values) != n:
+        raise ValueError(f"{what} must be one for each of {n} poses, got {len(values)}")
     return values
 
 
@@ -388,31 +527,53 @@ def _check_scene(drr, pose, names, colors, images, fiducials, n_rays, mesh, opac
     _check_pose(pose)
     n = len(pose)
     names = [None] * n if names is None else _one_each("names", names, n)
-    colors = [_COLORS[k % len(_COLORS)] for k in range(n)] if colors is None else _one_each("colors", colors, n)
+    colors = (
+        [_COLORS[k % len(_COLORS)] for k in range(n)]
+        if colors is None
+        else _one_each("colors", colors, n)
+    )
     images = [None] * n if images is None else [x[None] for x in _one_each("images", images, n)]
-    for color in colors: pyvista.Color(color)
+    for color in colors:
+        pyvista.Color(color)
     for img in images:
-        if img is not None: _check_img(drr, img)
-    if fiducials is not None: _points(fiducials)
-    if int(n_rays) != n_rays or n_rays < 0: raise ValueError(f"n_rays must be a whole number, 0 for none, got {n_rays}")
-    if not 0 <= opacity <= 1: raise ValueError(f"opacity must lie in [0, 1], got {opacity}")
+        if img is not None:
+            _check_img(drr, img)
+    if fiducials is not None:
+        _points(fiducials)
+    if int(n_rays) != n_rays or n_rays < 0:
+        raise ValueError(f"n_rays must be a whole number, 0 for none, got {n_rays}")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie in [0, 1], got {opacity}")
     if mesh is not None and not isinstance(mesh, (pyvista.PolyData, pyvista.MultiBlock)):
         raise TypeError(f"mesh must be a pyvista.PolyData or MultiBlock, got {type(mesh).__name__}")
     return names, colors, images
 
 
-def _box(mesh_or_plotter): return np.array(list(product(*np.reshape(mesh_or_plotter.bounds, (3, 2)))))
+def _box(mesh_or_plotter):
+    return np.array(list(product(*np.reshape(mesh_or_plotter.bounds, (3, 2)))))
 
 
 def _view(pl, sources, points, share, aspect=4 / 3):
     "Look from above, at the front of as many detectors as can be, past the sources, along no axis, and from where all points fill this share of the picture."
     azimuths = np.deg2rad(np.arange(360, 0, -5))
     ground = np.array(sources)[:, :2] + [0, 1e-3]  # never nowhere, where a source is right above
-    facing = np.stack([np.cos(azimuths), np.sin(azimuths)], axis=1) @ (ground / np.linalg.norm(ground, axis=1, keepdims=True)).T
-    azimuth = azimuths[(facing.min(1).clip(max=0.75) + 0.3 * abs(np.sin(2 * azimuths)) - 0.3 * (facing.max(1) > 0.9)).argmax()]
+    facing = (
+        np.stack([np.cos(azimuths), np.sin(azimuths)], axis=1)
+        @ (ground / np.linalg.norm(ground, axis=1, keepdims=True)).T
+    )
+    azimuth = azimuths[
+        (
+            facing.min(1).clip(max=0.75)
+            + 0.3 * abs(np.sin(2 * azimuths))
+            - 0.3 * (facing.max(1) > 0.9)
+        ).argmax()
+    ]
     toward = np.array([np.cos(azimuth), np.sin(azimuth), 0.45]) / np.hypot(1, 0.45)
     right = np.cross([0, 0, 1], toward) / np.linalg.norm(toward[:2])
-    axes, slope = np.stack([right / aspect, np.cross(toward, right)]), share * np.tan(np.deg2rad(pl.camera.view_angle / 2))
+    axes, slope = (
+        np.stack([right / aspect, np.cross(toward, right)]),
+        share * np.tan(np.deg2rad(pl.camera.view_angle / 2)),
+    )
     middle = points.mean(0)
     for _ in range(8):  # the middle of the picture and the distance depend on each other
         seen = (points - middle) @ axes.T
@@ -430,35 +591,63 @@ def visualize_scene(
     verbose: bool = False,  # Show progress bars
     names: list[str] | None = None,  # One for each pose, for the legend; no legend of poses if None
     colors: list[str] | None = None,  # One for each pose
-    images: Float[Tensor, "B 1 H W"] | None = None,  # X-rays to show on the detectors, one for each pose; rendered if None
-    fiducials: Float[Tensor, "*B N 3"] | None = None,  # Points to show, with their rays and projections [mm]
+    images: Float[Tensor, "B 1 H W"]
+    | None = None,  # X-rays to show on the detectors, one for each pose; rendered if None
+    fiducials: Float[Tensor, "*B N 3"]
+    | None = None,  # Points to show, with their rays and projections [mm]
     n_rays: int = 0,  # About so many rays of each C-arm are drawn
-    labels: int | str | list | None = None,  # Structures to show, as in `labelmap_to_mesh`; implies `labelmap`
-    mesh: pyvista.PolyData | pyvista.MultiBlock | None = None,  # The patient, if it has been made before
+    labels: int
+    | str
+    | list
+    | None = None,  # Structures to show, as in `labelmap_to_mesh`; implies `labelmap`
+    mesh: pyvista.PolyData
+    | pyvista.MultiBlock
+    | None = None,  # The patient, if it has been made before
     opacity: float = 1.0,  # Of the patient
-    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    calibration: RigidTransform
+    | Tensor
+    | None = None,  # Other intrinsics, from `make_calibration_matrix`
     off_screen: bool | None = None,  # Never open a window; as pyvista is set if None
     **kwargs,  # Passed to `drr_to_mesh` or `labelmap_to_mesh`
 ) -> pyvista.Plotter:  # To `show`, to add to, or for `save_scene`
     "Patient and C-arms in three dimensions."
-    names, colors, images = _check_scene(drr, pose, names, colors, images, fiducials, n_rays, mesh, opacity)
+    names, colors, images = _check_scene(
+        drr, pose, names, colors, images, fiducials, n_rays, mesh, opacity
+    )
     if mesh is None:
         structures = labelmap or labels is not None
-        mesh = labelmap_to_mesh(drr, labels, verbose, **kwargs) if structures else drr_to_mesh(drr, verbose=verbose, **kwargs)
+        mesh = (
+            labelmap_to_mesh(drr, labels, verbose, **kwargs)
+            if structures
+            else drr_to_mesh(drr, verbose=verbose, **kwargs)
+        )
     pl = _plotter(off_screen)
     legend = _add_patient(pl, mesh, opacity)
     for k, (name, color, img) in enumerate(zip(names, colors, images)):
         add_image(drr, pose[k], pl, color, calibration, img)
-        if n_rays: pl.add_mesh(rays_to_mesh(drr, pose[k], n_rays, calibration), color=color, opacity=0.4)
-        if fiducials is not None: _add_fiducials(pl, drr, pose[k], fiducials, color, calibration)
-        if name is not None: legend.append([name, color])
-    if fiducials is not None: pl.add_mesh(fiducials_to_mesh(fiducials), color="black")
-    if grid: _add_grid(pl)
-    if legend: _add_legend(pl, legend)
+        if n_rays:
+            pl.add_mesh(rays_to_mesh(drr, pose[k], n_rays, calibration), color=color, opacity=0.4)
+        if fiducials is not None:
+            _add_fiducials(pl, drr, pose[k], fiducials, color, calibration)
+        if name is not None:
+            legend.append([name, color])
+    if fiducials is not None:
+        pl.add_mesh(fiducials_to_mesh(fiducials), color="black")
+    if grid:
+        _add_grid(pl)
+    if legend:
+        _add_legend(pl, legend)
     placed = [_placed(drr, p, calibration) for p in pose]
     sources = [source for source, _, _ in placed]
-    if grid: _view(pl, sources, _box(pl), 0.75)  # and room for the numbers
-    else: _view(pl, sources, np.vstack([_box(mesh), *sources, *(corners for _, _, corners in placed)]), 0.9)
+    if grid:
+        _view(pl, sources, _box(pl), 0.75)  # and room for the numbers
+    else:
+        _view(
+            pl,
+            sources,
+            np.vstack([_box(mesh), *sources, *(corners for _, _, corners in placed)]),
+            0.9,
+        )
     pl.enable_anti_aliasing("msaa")
     return pl
 
@@ -469,31 +658,53 @@ def _add_patient(pl, mesh, opacity):
         pl.add_mesh(mesh, color=_BONE, smooth_shading=True, opacity=opacity)
         return []
     tints = [_TINTS[k % len(_TINTS)] for k in range(mesh.n_blocks)]
-    for name, tint in zip(mesh.keys(), tints): pl.add_mesh(mesh[name], color=tint, smooth_shading=True, opacity=opacity)
+    for name, tint in zip(mesh.keys(), tints):
+        pl.add_mesh(mesh[name], color=tint, smooth_shading=True, opacity=opacity)
     return [[name, tint] for name, tint in zip(mesh.keys(), tints)] if mesh.n_blocks <= 10 else []
 
 
 def _add_grid(pl, step=200):
     "A box with a scale, in whole steps of mm."
-    low, high = (f(np.reshape(pl.bounds, (3, 2))[:, k] / step).astype(int) for k, f in ((0, np.floor), (1, np.ceil)))
+    low, high = (
+        f(np.reshape(pl.bounds, (3, 2))[:, k] / step).astype(int)
+        for k, f in ((0, np.floor), (1, np.ceil))
+    )
     ticks = {f"n_{axis}labels": n + 1 for axis, n in zip("xyz", high - low)}
     titles = dict(xtitle="right [mm]", ytitle="front [mm]", ztitle="up [mm]")
     bounds = (step * np.stack([low, high], axis=1)).ravel().tolist()
-    pl.show_bounds(bounds=bounds, grid="back", location="outer", color="black", font_size=16, bold=False, fmt="%.0f", **ticks, **titles)
+    pl.show_bounds(
+        bounds=bounds,
+        grid="back",
+        location="outer",
+        color="black",
+        font_size=16,
+        bold=False,
+        fmt="%.0f",
+        **ticks,
+        **titles,
+    )
 
 
 def _add_legend(pl, entries):
     "Names in the upper left corner, on their colours."
     for k, (name, color) in enumerate(entries):
         bright = np.dot(pyvista.Color(color).float_rgb, [0.3, 0.6, 0.1]) > 0.5
-        chip = pl.add_text(f" {name} ", position=(0.02, 0.94 - 0.05 * k), font_size=11, color="black" if bright else "white", viewport=True, name=f"legend {k}")
+        chip = pl.add_text(
+            f" {name} ",
+            position=(0.02, 0.94 - 0.05 * k),
+            font_size=11,
+            color="black" if bright else "white",
+            viewport=True,
+            name=f"legend {k}",
+        )
         chip.prop.background_color, chip.prop.background_opacity = color, 1.0
 
 
 def _add_fiducials(pl, drr, pose, fiducials, color, calibration):
     "Rays through points, and where they meet the detector."
     _, projected = fiducials_to_mesh(fiducials, drr, pose, calibration=calibration)
-    if not projected.n_points: return
+    if not projected.n_points:
+        return
     pl.add_mesh(projected, color=color)
     pl.add_mesh(lines_to_mesh(drr, pose, fiducials, calibration), color=color, line_width=1)
 
@@ -502,7 +713,8 @@ def _legend_html(pl):
     "The legend as a corner of the page, whose viewer knows no text."
     chips = []
     for name, actor in pl.actors.items():
-        if not name.startswith("legend "): continue
+        if not name.startswith("legend "):
+            continue
         style = f"background:{actor.prop.background_color.hex_rgb};color:{actor.prop.color.hex_rgb}"
         chips.append(f'<div><span style="{style}">{html.escape(actor.input.strip())}</span></div>')
     style = "#legend{position:fixed;top:12px;left:12px;font:14px/24px sans-serif;z-index:9}#legend span{padding:3px 8px}"
@@ -516,19 +728,31 @@ def _write_html(pl, name, size):
 
     serializers.initialize_serializers()
     for renderer in pl.renderers:
-        if not renderer.camera.is_set: renderer.camera_position = renderer.get_default_cam_pos()
+        if not renderer.camera.is_set:
+            renderer.camera_position = renderer.get_default_cam_pos()
     context, window = serializers.SynchronizationContext(), pl.render_window
     context.set_ignore_last_dependencies(True)  # all of it, not what is new since the last time
     scene = serializers.serialize(None, window, serializers.reference_id(window), context, 1)
     camera = pl.renderer.GetActiveCamera()
-    scene["extra"] = {"vtkRefId": scene["id"], "centerOfRotation": camera.GetFocalPoint(), "camera": serializers.reference_id(camera)}
-    arrays = {x["hash"]: x | {"content": context.get_cached_data_array(x["hash"])} for x in serializers.extract_array_hash(scene)}
+    scene["extra"] = {
+        "vtkRefId": scene["id"],
+        "centerOfRotation": camera.GetFocalPoint(),
+        "camera": serializers.reference_id(camera),
+    }
+    arrays = {
+        x["hash"]: x | {"content": context.get_cached_data_array(x["hash"])}
+        for x in serializers.extract_array_hash(scene)
+    }
     packed, page = io.BytesIO(), io.StringIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file: file.writestr("index.json", json.dumps({"hashes": arrays, "scene": scene}))
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("index.json", json.dumps({"hashes": arrays, "scene": scene}))
     write_html(packed.getvalue(), page)
     head, body = page.getvalue().split("<body>", 1)
     title = head[head.index("<title>") : head.index("</title>")]
-    Path(name).write_text(f"{head.replace(title, '<title>Patient and C-arm')}<body>{_legend_html(pl)}{body}", encoding="utf-8")
+    Path(name).write_text(
+        f"{head.replace(title, '<title>Patient and C-arm')}<body>{_legend_html(pl)}{body}",
+        encoding="utf-8",
+    )
 
 # %% ../notebooks/api/54_scene.ipynb #2a29e4f9
 def _gltf(pl):
@@ -539,13 +763,35 @@ def _gltf(pl):
         scene = json.loads(path.read_text(encoding="utf-8"))
     for material in scene["materials"]:
         surface = material["pbrMetallicRoughness"]
-        surface["baseColorFactor"][:3] = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in surface["baseColorFactor"][:3]]  # sRGB to linear
-        if "baseColorTexture" in surface: material["extensions"] = {"KHR_materials_unlit": {}}  # X-rays as bright as they are
+        surface["baseColorFactor"][:3] = [
+            x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4
+            for x in surface["baseColorFactor"][:3]
+        ]  # sRGB to linear
+        if "baseColorTexture" in surface:
+            material["extensions"] = {"KHR_materials_unlit": {}}  # X-rays as bright as they are
     scene["extensionsUsed"] = ["KHR_materials_unlit"]
-    for node in scene["nodes"]: node.pop("camera", None)  # a viewer frames the scene by itself
+    for node in scene["nodes"]:
+        node.pop("camera", None)  # a viewer frames the scene by itself
     scene.pop("cameras", None)
     top = scene["scenes"][scene.get("scene", 0)]
-    to_gltf = [-0.001, 0, 0, 0, 0, 0, 0.001, 0, 0, 0.001, 0, 0, 0, 0, 0, 1]  # column by column: right to -x, front to z, up to y
+    to_gltf = [
+        -0.001,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0.001,
+        0,
+        0,
+        0.001,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+    ]  # column by column: right to -x, front to z, up to y
     scene["nodes"].append({"name": "RAS in mm", "matrix": to_gltf, "children": top["nodes"]})
     top["nodes"] = [len(scene["nodes"]) - 1]
     return scene
@@ -558,11 +804,17 @@ def _glb(scene):
         offsets.append(len(data))
         data += base64.b64decode(buffer["uri"].split(",", 1)[1])
         data += bytes(-len(data) % 4)
-    for view in scene["bufferViews"]: view.update(buffer=0, byteOffset=view.get("byteOffset", 0) + offsets[view["buffer"]])
+    for view in scene["bufferViews"]:
+        view.update(buffer=0, byteOffset=view.get("byteOffset", 0) + offsets[view["buffer"]])
     scene["buffers"] = [{"byteLength": len(data)}]
     text = json.dumps(scene, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(data), b"BIN\0") + data
+    chunks = (
+        struct.pack("<I4s", len(text), b"JSON")
+        + text
+        + struct.pack("<I4s", len(data), b"BIN\0")
+        + data
+    )
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
 
 # %% ../notebooks/api/54_scene.ipynb #aebe99be
@@ -578,8 +830,12 @@ def _write_png(pl, name, size):
         pl.render_window.SetOffScreenRendering(was[1])
 
 
-def _write_gltf(pl, name, size): Path(name).write_text(json.dumps(_gltf(pl)), encoding="utf-8")
-def _write_glb(pl, name, size): Path(name).write_bytes(_glb(_gltf(pl)))
+def _write_gltf(pl, name, size):
+    Path(name).write_text(json.dumps(_gltf(pl)), encoding="utf-8")
+
+
+def _write_glb(pl, name, size):
+    Path(name).write_bytes(_glb(_gltf(pl)))
 
 
 _WRITERS = {".png": _write_png, ".html": _write_html, ".gltf": _write_gltf, ".glb": _write_glb}
@@ -595,10 +851,18 @@ def save_scene(
     The page needs no network. glTF has no legend, no scale and no text; its unit is the metre.
     """
     path = Path(path)
-    if path.is_dir(): raise ValueError(f"path must be a file, got the folder {path}")
-    if path.suffix.lower() not in _WRITERS: raise ValueError(f"path must end in one of {list(_WRITERS)}, got {path.name!r}")
-    if not path.parent.is_dir(): raise FileNotFoundError(f"path: there is no folder {path.parent}")
-    if not isinstance(pl, pyvista.BasePlotter): raise TypeError(f"pl must be a pyvista.Plotter, got {type(pl).__name__}")
-    if pl.render_window is None: raise ValueError("pl has been closed: save the scene before it is shown, or use show(auto_close=False)")
-    with whole_file(path) as name: _WRITERS[path.suffix.lower()](pl, name, size)
+    if path.is_dir():
+        raise ValueError(f"path must be a file, got the folder {path}")
+    if path.suffix.lower() not in _WRITERS:
+        raise ValueError(f"path must end in one of {list(_WRITERS)}, got {path.name!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {path.parent}")
+    if not isinstance(pl, pyvista.BasePlotter):
+        raise TypeError(f"pl must be a pyvista.Plotter, got {type(pl).__name__}")
+    if pl.render_window is None:
+        raise ValueError(
+            "pl has been closed: save the scene before it is shown, or use show(auto_close=False)"
+        )
+    with whole_file(path) as name:
+        _WRITERS[path.suffix.lower()](pl, name, size)
     return path

@@ -37,11 +37,14 @@ __all__ = ['COLORS', 'plot_drr', 'plot_mask', 'plot_img_and_mask', 'edges', 'ove
 # %% ../notebooks/api/50_visualization.ipynb #c228af3b
 def _axes(n_images, axs, title):
     "One axis and one title for each image."
-    if axs is None: _, axs = plt.subplots(ncols=n_images, figsize=(10, 5), squeeze=False)
+    if axs is None:
+        _, axs = plt.subplots(ncols=n_images, figsize=(10, 5), squeeze=False)
     axs = list(np.ravel(axs))
     titles = [title] * n_images if title is None or isinstance(title, str) else list(title)
     if len(axs) != n_images or len(titles) != n_images:
-        raise ValueError(f"img holds {n_images} images, got {len(axs)} axes and {len(titles)} titles")
+        raise ValueError(
+            f"img holds {n_images} images, got {len(axs)} axes and {len(titles)} titles"
+        )
     return axs, titles
 
 
@@ -53,7 +56,9 @@ def _check_image(img):
 
 
 def plot_drr(
-    img: Float[Tensor, "B C H W"],  # X-rays; several channels are structures, as `mask_to_channels` gives them
+    img: Float[
+        Tensor, "B C H W"
+    ],  # X-rays; several channels are structures, as `mask_to_channels` gives them
     title: str | list[str] | None = None,  # One for all, or one for each image
     ticks: bool = True,  # Number the first and the last row and column
     axs: Axes | list[Axes] | None = None,  # Where to draw; a new figure if None
@@ -62,14 +67,22 @@ def plot_drr(
 ) -> list[Axes]:
     "Draw a batch of X-rays side by side; images of several channels with their structures over them."
     _check_image(img)
-    if img.shape[1] > 1: return plot_img_and_mask(img, title, ticks, axs, cmap, **imshow_kwargs)
+    if img.shape[1] > 1:
+        return plot_img_and_mask(img, title, ticks, axs, cmap, **imshow_kwargs)
     axs, titles = _axes(len(img), axs, title)
     height, width = img.shape[-2:]
     for image, ax, text in zip(img, axs, titles):
         ax.imshow(image[0].detach().cpu(), cmap=cmap, **imshow_kwargs)
         ax.xaxis.tick_top()
-        ax.set(xlabel=text, xticks=[0, width - 1], xticklabels=[1, width], yticks=[0, height - 1], yticklabels=[1, height])
-        if not ticks: ax.set(xticks=[], yticks=[])
+        ax.set(
+            xlabel=text,
+            xticks=[0, width - 1],
+            xticklabels=[1, width],
+            yticks=[0, height - 1],
+            yticklabels=[1, height],
+        )
+        if not ticks:
+            ax.set(xticks=[], yticks=[])
     return axs
 
 # %% ../notebooks/api/50_visualization.ipynb #2e9d88cb
@@ -77,7 +90,9 @@ COLORS = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC
 
 
 def plot_mask(
-    img: Float[Tensor, "B C H W"],  # One channel for each structure; drawn wherever it is above zero
+    img: Float[
+        Tensor, "B C H W"
+    ],  # One channel for each structure; drawn wherever it is above zero
     axs: Axes | list[Axes],  # One for each image
     colors: list[str] = COLORS,  # Used in turn
     alpha: float = 0.5,
@@ -88,10 +103,13 @@ def plot_mask(
     axs, _ = _axes(len(img), axs, None)
     rgb = np.array([to_rgb(colors[k % len(colors)]) for k in range(img.shape[1])])
     inside = (img.detach().cpu() > 0).numpy()
-    masks = np.concatenate([inside[..., None] * rgb[None, :, None, None], inside[..., None]], axis=-1)
+    masks = np.concatenate(
+        [inside[..., None] * rgb[None, :, None, None], inside[..., None]], axis=-1
+    )
     masks = (255 * masks).round().astype(np.uint8)
     for ax, structures in zip(axs, masks):
-        for structure in structures: ax.imshow(structure, alpha=alpha)
+        for structure in structures:
+            ax.imshow(structure, alpha=alpha)
     return masks if return_masks else None
 
 
@@ -116,9 +134,14 @@ def _check_gray(**images):
     shapes = {name: list(getattr(img, "shape", [])) for name, img in images.items()}
     for name, shape in shapes.items():
         if len(shape) != 4 or shape[1] != 1 or 0 in shape:
-            raise ValueError(f"{name} must have shape [B, 1, H, W], got {shape or type(images[name]).__name__}")
+            raise ValueError(
+                f"{name} must have shape [B, 1, H, W], got {shape or type(images[name]).__name__}"
+            )
     if any(shape != next(iter(shapes.values())) for shape in shapes.values()):
-        raise ValueError("images must have one shape, got " + " and ".join(f"{name} {shape}" for name, shape in shapes.items()))
+        raise ValueError(
+            "images must have one shape, got "
+            + " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        )
 
 
 def edges(
@@ -130,17 +153,26 @@ def edges(
     _check_gray(img=img)
     size = 2 * int(3 * sigma + 0.5) + 1
     if not 0 < sigma or size // 2 >= min(img.shape[-2:]):
-        raise ValueError(f"sigma must be positive, and 3 sigma less than the {min(img.shape[-2:])} pixels of an image, got {sigma}")
-    if not 0 <= quantile < 1: raise ValueError(f"quantile must lie in [0, 1), got {quantile}")
-    if not img.isfinite().all(): raise ValueError("img must be finite, got NaN or infinity")
+        raise ValueError(
+            f"sigma must be positive, and 3 sigma less than the {min(img.shape[-2:])} pixels of an image, got {sigma}"
+        )
+    if not 0 <= quantile < 1:
+        raise ValueError(f"quantile must lie in [0, 1), got {quantile}")
+    if not img.isfinite().all():
+        raise ValueError("img must be finite, got NaN or infinity")
     img = img.detach().float()
     img = img - img.amin((1, 2, 3), keepdim=True)
     img = img / img.amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(img.dtype).tiny)
     blur = dict(kernel_size=(size, size), sigma=(sigma, sigma), eps=1e-12)
-    with single_threaded(img):  # thousands of small operations, each of which would wait for a busy core
+    with single_threaded(
+        img
+    ):  # thousands of small operations, each of which would wait for a busy core
         ridges = canny(img, hysteresis=False, **blur)[0]
         above = ridges > 1e-3 * ridges.amax((1, 2, 3), keepdim=True)  # flat regions have no ridges
-        strong = [torch.quantile(r[a], quantile) if a.any() else r.new_ones(()) for r, a in zip(ridges, above)]
+        strong = [
+            torch.quantile(r[a], quantile) if a.any() else r.new_ones(())
+            for r, a in zip(ridges, above)
+        ]
         return canny(img / (2 * torch.stack(strong)[:, None, None, None]), 0.25, 0.5, **blur)[1] > 0
 
 # %% ../notebooks/api/50_visualization.ipynb #0aaeba38
@@ -174,7 +206,9 @@ def _standardize(img):
 def difference(
     xray: Float[Tensor, "B 1 H W"],
     drr_img: Float[Tensor, "B 1 H W"],
-) -> Float[Tensor, "B 1 H W"]:  # In standard deviations of an image; above zero where the X-ray is brighter
+) -> Float[
+    Tensor, "B 1 H W"
+]:  # In standard deviations of an image; above zero where the X-ray is brighter
     "X-ray minus rendering, each of zero mean and unit variance."
     _check_gray(xray=xray, drr_img=drr_img)
     return _standardize(xray) - _standardize(drr_img)
@@ -191,10 +225,13 @@ def plot_difference(
     cmap: str = "RdBu_r",  # Red where the X-ray is brighter, blue where the rendering is
 ) -> list[Axes]:
     "Draw `difference`; white where the images agree."
-    if not limit > 0: raise ValueError(f"limit must be positive, got {limit}")
+    if not limit > 0:
+        raise ValueError(f"limit must be positive, got {limit}")
     axs = plot_drr(difference(xray, drr_img), title, ticks, ax, cmap, vmin=-limit, vmax=limit)
     for a in axs if colorbar else ():
-        bar = a.figure.colorbar(a.images[-1], ax=a, shrink=0.8, ticks=[-limit, 0, limit], extend="both")
+        bar = a.figure.colorbar(
+            a.images[-1], ax=a, shrink=0.8, ticks=[-limit, 0, limit], extend="both"
+        )
         bar.ax.tick_params(labelsize="small")
         bar.set_label("standard deviations", fontsize="small")
     return axs
@@ -209,14 +246,24 @@ def checkerboard(
     "Tiles of two images in turn: structures go on across a border where the images agree."
     _check_image(img1)
     _check_image(img2)
-    if img1.shape != img2.shape: raise ValueError(f"images must have one shape, got img1 {list(img1.shape)} and img2 {list(img2.shape)}")
+    if img1.shape != img2.shape:
+        raise ValueError(
+            f"images must have one shape, got img1 {list(img1.shape)} and img2 {list(img2.shape)}"
+        )
     height, width = img1.shape[-2:]
     if int(n) != n or not 1 <= n <= min(height, width):
-        raise ValueError(f"n must be a whole number from 1 to the {min(height, width)} pixels of an image, got {n}")
+        raise ValueError(
+            f"n must be a whole number from 1 to the {min(height, width)} pixels of an image, got {n}"
+        )
     if match:
-        mean, deviation = img1.mean((1, 2, 3), keepdim=True), img1.std((1, 2, 3), keepdim=True, correction=0)
+        mean, deviation = (
+            img1.mean((1, 2, 3), keepdim=True),
+            img1.std((1, 2, 3), keepdim=True, correction=0),
+        )
         img2 = mean + deviation * _standardize(img2).to(img1)
-    row, column = (torch.arange(size, device=img1.device) * int(n) // size for size in (height, width))
+    row, column = (
+        torch.arange(size, device=img1.device) * int(n) // size for size in (height, width)
+    )
     return torch.where((row[:, None] + column) % 2 == 0, img1, img2)
 
 # %% ../notebooks/api/50_visualization.ipynb #50e6f9ef
@@ -229,32 +276,62 @@ def plot_registration(
 ) -> Figure:
     "X-ray, first pose, registered pose; below the edges of both over the X-ray, and the difference that is left."
     _check_gray(xray=xray, before=before, after=after)
-    if len(xray) != 1: raise ValueError(f"xray must be one image, [1, 1, H, W], got {list(xray.shape)}")
-    if titles is None: titles = ["X-ray", "first pose", "registered", "edges before", "edges after", "difference after"]
-    if len(titles) != 6: raise ValueError(f"titles must be six, row by row, got {len(titles)}")
+    if len(xray) != 1:
+        raise ValueError(f"xray must be one image, [1, 1, H, W], got {list(xray.shape)}")
+    if titles is None:
+        titles = [
+            "X-ray",
+            "first pose",
+            "registered",
+            "edges before",
+            "edges after",
+            "difference after",
+        ]
+    if len(titles) != 6:
+        raise ValueError(f"titles must be six, row by row, got {len(titles)}")
     height, width = xray.shape[-2:]
-    figure, axs = plt.subplots(2, 3, figsize=(8.5, 0.7 + 5.2 * min(height / width, 2)), layout="constrained")
-    for ax, img, title in zip(axs[0], (xray, before, after), titles[:3]): plot_drr(img, title, False, ax)
-    for ax, img, title in zip(axs[1], (before, after), titles[3:]): overlay_edges(xray, img, ax=ax, title=title, **kwargs)
+    figure, axs = plt.subplots(
+        2, 3, figsize=(8.5, 0.7 + 5.2 * min(height / width, 2)), layout="constrained"
+    )
+    for ax, img, title in zip(axs[0], (xray, before, after), titles[:3]):
+        plot_drr(img, title, False, ax)
+    for ax, img, title in zip(axs[1], (before, after), titles[3:]):
+        overlay_edges(xray, img, ax=ax, title=title, **kwargs)
     plot_difference(xray, after, ax=axs[1, 2], title=titles[5])
     return figure
 
 # %% ../notebooks/api/50_visualization.ipynb #e78ce2ba
 def _distances(trajectory, pose):
     "Displacement of the isocenter in the camera's frame [mm] and angle [degrees] between poses and one pose."
-    a, b = (RigidTransform(p.matrix.detach().to("cpu", torch.float64)).inverse() for p in (trajectory, pose))
-    chord = (a.rotation - b.rotation).flatten(-2).norm(dim=-1) / 8**0.5  # sin(angle / 2): exact where the cosine is not
-    return (a.translation - b.translation).norm(dim=-1), 2 * torch.rad2deg(torch.asin(chord.clamp(max=1)))
+    a, b = (
+        RigidTransform(p.matrix.detach().to("cpu", torch.float64)).inverse()
+        for p in (trajectory, pose)
+    )
+    chord = (a.rotation - b.rotation).flatten(-2).norm(
+        dim=-1
+    ) / 8**0.5  # sin(angle / 2): exact where the cosine is not
+    return (a.translation - b.translation).norm(dim=-1), 2 * torch.rad2deg(
+        torch.asin(chord.clamp(max=1))
+    )
 
 
 def _check_result(result):
     "The attributes of a registration, as `plot_convergence` needs them."
     names = ("similarity", "trajectory", "levels", "pose", "standard_deviations")
     if missing := [name for name in names if not hasattr(result, name)]:
-        raise TypeError(f"result must have the attributes {list(names)}, got a {type(result).__name__} without {missing}")
-    similarity, levels = (torch.as_tensor(x).detach().cpu() for x in (result.similarity, result.levels))
+        raise TypeError(
+            f"result must have the attributes {list(names)}, got a {type(result).__name__} without {missing}"
+        )
+    similarity, levels = (
+        torch.as_tensor(x).detach().cpu() for x in (result.similarity, result.levels)
+    )
     shapes = list(similarity.shape), [len(result.trajectory)], list(levels.shape)
-    if similarity.ndim != 1 or not len(similarity) or not shapes[0] == shapes[1] == shapes[2] or len(result.pose) != 1:
+    if (
+        similarity.ndim != 1
+        or not len(similarity)
+        or not shapes[0] == shapes[1] == shapes[2]
+        or len(result.pose) != 1
+    ):
         raise ValueError(
             "result must hold similarity [T], trajectory [T], levels [T] and pose [1] of one registration, got "
             f"{shapes[0]}, {shapes[1]}, {shapes[2]} and [{len(result.pose)}]"
@@ -263,7 +340,9 @@ def _check_result(result):
     if deviations is not None:
         deviations = torch.as_tensor(deviations).detach().cpu()
         if deviations.shape != (6,):
-            raise ValueError(f"result.standard_deviations must be None or have shape [6], got {list(deviations.shape)}")
+            raise ValueError(
+                f"result.standard_deviations must be None or have shape [6], got {list(deviations.shape)}"
+            )
     return similarity, levels, deviations
 
 # %% ../notebooks/api/50_visualization.ipynb #8b7f084a
@@ -271,21 +350,38 @@ def _mark_levels(axs, levels):
     "Shade every second run of one level, and number the runs above the first axes. Returns their first iterates, and T."
     runs = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(levels)]
     for k, (a, b) in enumerate(zip(runs, runs[1:])):
-        for ax in axs if k % 2 == 0 else (): ax.axvspan(a - 0.5, b - 0.5, color="0.94", lw=0, zorder=0)
-        axs[0].text((a + b - 1) / 2, 1.02, f"{levels[a]}", transform=axs[0].get_xaxis_transform(), ha="center", va="bottom")
+        for ax in axs if k % 2 == 0 else ():
+            ax.axvspan(a - 0.5, b - 0.5, color="0.94", lw=0, zorder=0)
+        axs[0].text(
+            (a + b - 1) / 2,
+            1.02,
+            f"{levels[a]}",
+            transform=axs[0].get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+        )
     axs[0].text(-0.01, 1.02, "level", transform=axs[0].transAxes, ha="right", va="bottom")
     return runs
 
 
 def _draw_distance(ax, distance, deviation, color, label, unit):
     "One distance on a logarithmic axis, over a band of one standard deviation."
-    shown = np.where(distance > 0, distance, np.nan)  # the final pose is at distance zero, which no logarithm shows
+    shown = np.where(
+        distance > 0, distance, np.nan
+    )  # the final pose is at distance zero, which no logarithm shows
     ax.set_yscale("log")
     ax.plot(shown, color=color, marker="o", ms=3, lw=1.5)
     scale = [*shown[np.isfinite(shown)], *([deviation] if deviation else [])] or [1.0]
     bottom, top = min(scale) / 2, max(scale) * 2
     if deviation:
-        ax.axhspan(bottom, deviation, color=color, alpha=0.25, lw=0, label=f"confidence: {deviation:.2g} {unit}")
+        ax.axhspan(
+            bottom,
+            deviation,
+            color=color,
+            alpha=0.25,
+            lw=0,
+            label=f"confidence: {deviation:.2g} {unit}",
+        )
         ax.legend(loc="lower left", fontsize="small", framealpha=0.9)
     ax.set(ylim=(bottom, top), ylabel=f"{label} [{unit}]")
 
@@ -301,11 +397,17 @@ def plot_convergence(
     similarity, levels, deviations = _check_result(result)
     figure, axs = plt.subplots(3, 1, figsize=(7, 6), sharex=True, layout="constrained")
     runs = _mark_levels(axs, levels.numpy())
-    for a, b in zip(runs, runs[1:]):  # images of two levels are not comparable, so no line joins them
+    for a, b in zip(
+        runs, runs[1:]
+    ):  # images of two levels are not comparable, so no line joins them
         axs[0].plot(range(a, b), similarity[a:b], color="0.2", marker="o", ms=3, lw=1.5)
     axs[0].set_ylabel("similarity")
     mm, degrees = _distances(result.trajectory, result.pose)
-    bands = [0.0, 0.0] if deviations is None else [float(d.double().norm().nan_to_num(0, 0)) for d in deviations.split(3)]
+    bands = (
+        [0.0, 0.0]
+        if deviations is None
+        else [float(d.double().norm().nan_to_num(0, 0)) for d in deviations.split(3)]
+    )
     _draw_distance(axs[1], mm.numpy(), bands[0], COLORS[4], "translation", "mm")
     _draw_distance(axs[2], degrees.numpy(), bands[1], COLORS[5], "rotation", "degrees")
     axs[2].set(xlabel="iteration", xlim=(-0.5, len(levels) - 0.5))
@@ -324,14 +426,23 @@ def plot_landscape(
     "Values of metrics around a pose."
     x = torch.as_tensor(offsets).detach().cpu()
     lines = {label: torch.as_tensor(y).detach().cpu() for label, y in values.items()}
-    if x.ndim != 1: raise ValueError(f"offsets must have shape [N], got {list(x.shape)}")
+    if x.ndim != 1:
+        raise ValueError(f"offsets must have shape [N], got {list(x.shape)}")
     for label, y in lines.items():
-        if y.shape != x.shape: raise ValueError(f"values[{label!r}] must have shape {list(x.shape)} as offsets, got {list(y.shape)}")
-    if ax is None: _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+        if y.shape != x.shape:
+            raise ValueError(
+                f"values[{label!r}] must have shape {list(x.shape)} as offsets, got {list(y.shape)}"
+            )
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
     ax.axvline(0, color="0.7", lw=1)
-    styles = zip([COLORS[4], COLORS[5], COLORS[2], COLORS[6], COLORS[1], COLORS[0]] * len(lines), ["-", "--", "-.", ":"] * (2 * len(lines)))
+    styles = zip(
+        [COLORS[4], COLORS[5], COLORS[2], COLORS[6], COLORS[1], COLORS[0]] * len(lines),
+        ["-", "--", "-.", ":"] * (2 * len(lines)),
+    )
     for (label, y), (color, style) in zip(lines.items(), styles):
-        if scale: y = (y - y.min()) / (y.max() - y.min()).clamp(min=torch.finfo(y.dtype).tiny)
+        if scale:
+            y = (y - y.min()) / (y.max() - y.min()).clamp(min=torch.finfo(y.dtype).tiny)
         ax.plot(x, y, color=color, ls=style, lw=1.8, label=label)
     ax.set(xlabel=f"{name} [{unit}]", ylabel="scaled to [0, 1]" if scale else "value")
     ax.legend(frameon=False)
@@ -348,17 +459,33 @@ def covariance_ellipse(
     "Draw the ellipse of points that lie `n_sigma` from the mean. Raises `ValueError` unless `cov` is a covariance."
     mean, cov = (torch.as_tensor(a).detach().cpu().double() for a in (mean, cov))
     if mean.shape != (2,) or cov.shape != (2, 2):
-        raise ValueError(f"mean and cov must have shapes [2] and [2, 2], got {list(mean.shape)} and {list(cov.shape)}")
-    if not n_sigma > 0: raise ValueError(f"n_sigma must be positive, got {n_sigma}")
+        raise ValueError(
+            f"mean and cov must have shapes [2] and [2, 2], got {list(mean.shape)} and {list(cov.shape)}"
+        )
+    if not n_sigma > 0:
+        raise ValueError(f"n_sigma must be positive, got {n_sigma}")
     size = cov.abs().max()
-    variances, directions = torch.linalg.eigh((cov + cov.mT) / 2) if cov.isfinite().all() else (cov.new_full((2,), torch.nan), cov)
+    variances, directions = (
+        torch.linalg.eigh((cov + cov.mT) / 2)
+        if cov.isfinite().all()
+        else (cov.new_full((2,), torch.nan), cov)
+    )
     if not ((cov - cov.mT).abs() <= 1e-5 * size).all() or not (variances >= -1e-6 * size).all():
-        raise ValueError(f"cov must be symmetric with no negative variance in any direction, got {cov.tolist()}")
+        raise ValueError(
+            f"cov must be symmetric with no negative variance in any direction, got {cov.tolist()}"
+        )
     width, height = 2 * n_sigma * variances.flip(0).clamp(min=0).sqrt()
     angle = torch.rad2deg(torch.atan2(directions[1, 1], directions[0, 1]))
-    if ax is None: _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
-    style = {"linewidth": 2, "fill": False} | ({} if "color" in kwargs else {"edgecolor": COLORS[5]}) | normalize_kwargs(kwargs, Ellipse)
-    ellipse = ax.add_patch(Ellipse(mean.tolist(), float(width), float(height), angle=float(angle), **style))
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
+    style = (
+        {"linewidth": 2, "fill": False}
+        | ({} if "color" in kwargs else {"edgecolor": COLORS[5]})
+        | normalize_kwargs(kwargs, Ellipse)
+    )
+    ellipse = ax.add_patch(
+        Ellipse(mean.tolist(), float(width), float(height), angle=float(angle), **style)
+    )
     ax.autoscale_view()
     return ellipse
 
@@ -370,20 +497,31 @@ _EDGE = _GRAYS + _TONES
 def _palette(color):
     "Colours of all frames: grays, the diverging colours of a difference, and that of edges. [88, 3], uint8"
     grays = np.linspace(0, 1, _GRAYS)[:, None].repeat(3, axis=1)
-    table = np.concatenate([grays, colormaps["RdBu_r"](np.linspace(0, 1, _TONES))[:, :3], [to_rgb(color)]])
+    table = np.concatenate(
+        [grays, colormaps["RdBu_r"](np.linspace(0, 1, _TONES))[:, :3], [to_rgb(color)]]
+    )
     return (255 * table).round().astype(np.uint8)
 
 
 def _to_index(img, low, high, n):
     "Numbers from 0 to n - 1 for values from low to high."
-    return ((img - low) / max(float(high - low), 1e-30) * (n - 1)).round().clamp(0, n - 1).numpy().astype(np.uint8)
+    return (
+        ((img - low) / max(float(high - low), 1e-30) * (n - 1))
+        .round()
+        .clamp(0, n - 1)
+        .numpy()
+        .astype(np.uint8)
+    )
 
 
 def _strip(texts, centers, width, height):
     "A line of black text on white, as grays."
     picture = Image.new("L", (width, height), 255)
-    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), round(0.65 * height))
-    for text, x in zip(texts, centers): ImageDraw.Draw(picture).text((x, height / 2), text, fill=0, font=font, anchor="mm")
+    font = ImageFont.truetype(
+        str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), round(0.65 * height)
+    )
+    for text, x in zip(texts, centers):
+        ImageDraw.Draw(picture).text((x, height / 2), text, fill=0, font=font, anchor="mm")
     return _to_index(torch.tensor(np.array(picture)).float(), 0, 255, _GRAYS)
 
 # %% ../notebooks/api/50_visualization.ipynb #a6988c76
@@ -392,9 +530,12 @@ def _render_all(drr, xray, poses, shape, progress):
     rendered = []
     poses = poses.to(getattr(drr, "device", poses.device))
     for k in tqdm(range(0, len(poses), 8), disable=not progress):
-        with torch.no_grad(): img = drr(poses[k : k + 8])
+        with torch.no_grad():
+            img = drr(poses[k : k + 8])
         if img.shape[1:] != xray.shape[1:]:
-            raise ValueError(f"drr must render images like xray, [B, {', '.join(map(str, xray.shape[1:]))}], got {list(img.shape)}")
+            raise ValueError(
+                f"drr must render images like xray, [B, {', '.join(map(str, xray.shape[1:]))}], got {list(img.shape)}"
+            )
         rendered.append(interpolate(img.cpu().float(), shape, mode="bilinear", antialias=True))
     return torch.cat(rendered)
 
@@ -410,9 +551,17 @@ def _frames(drr, xray, poses, titles, compare, size, progress):
     left = _to_index(xray[0, 0], xray.min(), xray.max(), _GRAYS)
     for img, title in zip(rendered, titles):
         middle = _to_index(img[0], rendered.min(), rendered.max(), _GRAYS)
-        if compare == "edges": right = np.where(edges(img[None])[0, 0].numpy(), np.uint8(_EDGE), left)
-        else: right = _GRAYS + _to_index(difference(xray, img[None])[0, 0], -1.5, 1.5, _TONES)
-        yield np.concatenate([head, np.concatenate([left, gap, middle, gap, right], axis=1), _strip([title], [width / 2], width, line)])
+        if compare == "edges":
+            right = np.where(edges(img[None])[0, 0].numpy(), np.uint8(_EDGE), left)
+        else:
+            right = _GRAYS + _to_index(difference(xray, img[None])[0, 0], -1.5, 1.5, _TONES)
+        yield np.concatenate(
+            [
+                head,
+                np.concatenate([left, gap, middle, gap, right], axis=1),
+                _strip([title], [width / 2], width, line),
+            ]
+        )
 
 # %% ../notebooks/api/50_visualization.ipynb #5f18a3e6
 def _write_gif(name, frames, palette, fps):
@@ -421,7 +570,9 @@ def _write_gif(name, frames, palette, fps):
     A pixel is left as it stands where it changes by one gray at most: half the size, and no more than one gray wrong.
     """
     shown, pictures, transparent = np.full(1, -2), [], len(palette)
-    palette = np.append(palette, [[1, 2, 3]], axis=0).astype(np.uint8)  # transparent is a colour that nothing else has
+    palette = np.append(palette, [[1, 2, 3]], axis=0).astype(
+        np.uint8
+    )  # transparent is a colour that nothing else has
     for frame in frames:
         same = abs(frame.astype(int) - shown) <= 1
         shown = np.where(same, shown, frame)
@@ -439,10 +590,17 @@ def _write_mp4(name, frames, palette, fps):
 
     n, frames = 0, (np.pad(f, [(0, s % 2) for s in f.shape], mode="edge") for f in frames)
     first = next(frames)
-    options = dict(fps=fps, codec="libx264", quality=7, macro_block_size=2, ffmpeg_log_level="error")
-    with closing(imageio_ffmpeg.write_frames(name, first.shape[::-1], output_params=["-movflags", "+faststart"], **options)) as writer:
+    options = dict(
+        fps=fps, codec="libx264", quality=7, macro_block_size=2, ffmpeg_log_level="error"
+    )
+    with closing(
+        imageio_ffmpeg.write_frames(
+            name, first.shape[::-1], output_params=["-movflags", "+faststart"], **options
+        )
+    ) as writer:
         writer.send(None)
-        for n, frame in enumerate(chain([first], frames), start=1): writer.send(np.ascontiguousarray(palette[frame]))
+        for n, frame in enumerate(chain([first], frames), start=1):
+            writer.send(np.ascontiguousarray(palette[frame]))
     if not os.path.getsize(name) or imageio_ffmpeg.count_frames_and_secs(name)[0] != n:
         raise OSError(f"the encoder did not write all of {n} frames")
 
@@ -451,19 +609,30 @@ _WRITERS = {".gif": _write_gif, ".mp4": _write_mp4}
 
 
 def _check_animation(path, xray, poses, fps, titles, max_frames, size, compare):
-    if path.suffix.lower() not in _WRITERS: raise ValueError(f"path must end in one of {list(_WRITERS)}, got {path.name!r}")
-    if path.is_dir(): raise ValueError(f"path must be a file, got the folder {path}")
-    if not path.parent.is_dir(): raise FileNotFoundError(f"path: there is no folder {path.parent}")
+    if path.suffix.lower() not in _WRITERS:
+        raise ValueError(f"path must end in one of {list(_WRITERS)}, got {path.name!r}")
+    if path.is_dir():
+        raise ValueError(f"path must be a file, got the folder {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {path.parent}")
     _check_gray(xray=xray)
-    if len(xray) != 1: raise ValueError(f"xray must be one image, [1, 1, H, W], got {list(xray.shape)}")
-    if not isinstance(poses, RigidTransform): raise TypeError(f"poses must be a RigidTransform, got {type(poses).__name__}")
-    if not len(poses): raise ValueError("poses must hold at least one pose, got none")
+    if len(xray) != 1:
+        raise ValueError(f"xray must be one image, [1, 1, H, W], got {list(xray.shape)}")
+    if not isinstance(poses, RigidTransform):
+        raise TypeError(f"poses must be a RigidTransform, got {type(poses).__name__}")
+    if not len(poses):
+        raise ValueError("poses must hold at least one pose, got none")
     if titles is not None and (isinstance(titles, str) or len(titles) != len(poses)):
-        raise ValueError(f"titles must be one for each of {len(poses)} poses, got {titles if isinstance(titles, str) else len(titles)!r}")
-    if not 0 < fps <= 50: raise ValueError(f"fps must lie in (0, 50], got {fps}")
+        raise ValueError(
+            f"titles must be one for each of {len(poses)} poses, got {titles if isinstance(titles, str) else len(titles)!r}"
+        )
+    if not 0 < fps <= 50:
+        raise ValueError(f"fps must lie in (0, 50], got {fps}")
     for name, value, least in (("max_frames", max_frames, 1), ("size", size, 32)):
-        if int(value) != value or value < least: raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
-    if compare not in ("edges", "difference"): raise ValueError(f"compare must be 'edges' or 'difference', got {compare!r}")
+        if int(value) != value or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
+    if compare not in ("edges", "difference"):
+        raise ValueError(f"compare must be 'edges' or 'difference', got {compare!r}")
 
 # %% ../notebooks/api/50_visualization.ipynb #cf10bc65
 def animate(
@@ -472,7 +641,8 @@ def animate(
     xray: Float[Tensor, "1 1 H W"],
     poses: RigidTransform,  # T poses, in the order in which to show them
     fps: float = 10,  # Frames in a second; whole hundredths of a second each in a GIF
-    titles: list[str] | None = None,  # One for each pose, under its frame; the pose's number if None
+    titles: list[str]
+    | None = None,  # One for each pose, under its frame; the pose's number if None
     max_frames: int = 60,  # Of more poses than that, so many are shown, the first and the last among them
     size: int = 200,  # Height of a panel [pixels]
     compare: str = "edges",  # Right panel: "edges" of the rendering over the X-ray, or the "difference" of both
@@ -482,21 +652,40 @@ def animate(
     "Write a trajectory beside its X-ray as an animation."
     path = Path(path)
     _check_animation(path, xray, poses, fps, titles, max_frames, size, compare)
-    shown = np.unique(np.linspace(0, len(poses) - 1, min(len(poses), int(max_frames))).round().astype(int)).tolist()
-    titles = [f"pose {k} of {len(poses) - 1}" for k in range(len(poses))] if titles is None else titles
-    frames = _frames(drr, xray, poses[shown], [titles[k] for k in shown], compare, int(size), progress)
-    with whole_file(path) as name: _WRITERS[path.suffix.lower()](name, frames, _palette(color), fps)
+    shown = np.unique(
+        np.linspace(0, len(poses) - 1, min(len(poses), int(max_frames))).round().astype(int)
+    ).tolist()
+    titles = (
+        [f"pose {k} of {len(poses) - 1}" for k in range(len(poses))] if titles is None else titles
+    )
+    frames = _frames(
+        drr, xray, poses[shown], [titles[k] for k in shown], compare, int(size), progress
+    )
+    with whole_file(path) as name:
+        _WRITERS[path.suffix.lower()](name, frames, _palette(color), fps)
     return path
 
 # %% ../notebooks/api/50_visualization.ipynb #eabc767f
-_SCENE = ["drr_to_mesh", "labelmap_to_mesh", "img_to_mesh", "fiducials_to_mesh", "lines_to_mesh", "rays_to_mesh", "add_image", "visualize_scene", "save_scene"]
+_SCENE = [
+    "drr_to_mesh",
+    "labelmap_to_mesh",
+    "img_to_mesh",
+    "fiducials_to_mesh",
+    "lines_to_mesh",
+    "rays_to_mesh",
+    "add_image",
+    "visualize_scene",
+    "save_scene",
+]
 
 
 def __getattr__(name):
-    if name not in _SCENE: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _SCENE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from diffpose import scene  # brings pyvista, which pictures in two dimensions do without
 
     return getattr(scene, name)
 
 
-def __dir__(): return sorted([*globals(), *_SCENE])
+def __dir__():
+    return sorted([*globals(), *_SCENE])

@@ -34,21 +34,32 @@ class XRay:
 
     image: Float[Tensor, "1 1 H W"]  # Line integrals: bright where the patient is dense
     intrinsics: Intrinsics  # Of this very image: cropped and resized along with it
-    pose: RigidTransform | None = None  # First guess, for a subject read with the same `orientation`
+    pose: RigidTransform | None = (
+        None  # First guess, for a subject read with the same `orientation`
+    )
     mask: Bool[Tensor, "1 1 H W"] | None = None  # Pixels to trust; all if None
-    orientation: str | None = None  # Frame that `pose` is given in, as in `data.read`; None if there is no pose
+    orientation: str | None = (
+        None  # Frame that `pose` is given in, as in `data.read`; None if there is no pose
+    )
     name: str = ""  # Where it came from
 
     def __post_init__(self):
         expected = 1, 1, self.intrinsics.height, self.intrinsics.width
         for name, value in (("image", self.image), ("mask", self.mask)):
             if value is not None and tuple(value.shape) != expected:
-                raise ValueError(f"{name} must have the shape {list(expected)} of the intrinsics, got {list(value.shape)}")
-        if not self.image.is_floating_point(): raise ValueError(f"image must hold floating point numbers, got {self.image.dtype}")
-        if self.mask is not None and self.mask.dtype != torch.bool: raise ValueError(f"mask must be of dtype torch.bool, got {self.mask.dtype}")
+                raise ValueError(
+                    f"{name} must have the shape {list(expected)} of the intrinsics, got {list(value.shape)}"
+                )
+        if not self.image.is_floating_point():
+            raise ValueError(f"image must hold floating point numbers, got {self.image.dtype}")
+        if self.mask is not None and self.mask.dtype != torch.bool:
+            raise ValueError(f"mask must be of dtype torch.bool, got {self.mask.dtype}")
 
     def __repr__(self):
-        i, pose = self.intrinsics, "no pose" if self.pose is None else f"a pose in the {self.orientation} frame"
+        i, pose = (
+            self.intrinsics,
+            "no pose" if self.pose is None else f"a pose in the {self.orientation} frame",
+        )
         valid = "" if self.mask is None else f", {self.mask.float().mean():.0%} of it valid"
         return f"XRay({self.name!r}: {i.height} x {i.width} pixels of {i.dely:g} x {i.delx:g} mm, sdd {i.sdd:g} mm, {pose}{valid})"
 
@@ -67,12 +78,22 @@ def crop(
 ) -> XRay:
     "Keep a window. Raises `ValueError` if it reaches out of the image."
     rows, columns = self.image.shape[-2:]
-    if min(top, left) < 0 or min(height, width) < 1 or top + height > rows or left + width > columns:
+    if (
+        min(top, left) < 0
+        or min(height, width) < 1
+        or top + height > rows
+        or left + width > columns
+    ):
         raise ValueError(
             f"top, left, height and width must be a window in {rows} x {columns} pixels, got {top}, {left}, {height}, {width}"
         )
     cut = lambda x: None if x is None else x[..., top : top + height, left : left + width]
-    return replace(self, image=cut(self.image), mask=cut(self.mask), intrinsics=self.intrinsics.crop(top, left, height, width))
+    return replace(
+        self,
+        image=cut(self.image),
+        mask=cut(self.mask),
+        intrinsics=self.intrinsics.crop(top, left, height, width),
+    )
 
 
 def _area_weights(old, new):
@@ -89,35 +110,63 @@ def resize(
     width: int,  # New number of columns
 ) -> XRay:
     "The same detector with other pixels: averages over their areas. A new pixel is valid if all of its area was."
-    if min(height, width) < 1: raise ValueError(f"height and width must be positive numbers of pixels, got {height} and {width}")
-    rows, columns = (_area_weights(old, new).to(self.image) for old, new in zip(self.image.shape[-2:], (height, width)))
+    if min(height, width) < 1:
+        raise ValueError(
+            f"height and width must be positive numbers of pixels, got {height} and {width}"
+        )
+    rows, columns = (
+        _area_weights(old, new).to(self.image)
+        for old, new in zip(self.image.shape[-2:], (height, width))
+    )
     average = lambda x: rows @ x.to(rows) @ columns.mT
-    mask = None if self.mask is None else average(self.mask) > 1 - 1e-4  # what rounding may leave of a sum of shares
-    return replace(self, image=average(self.image), mask=mask, intrinsics=self.intrinsics.resize(height, width))
+    mask = (
+        None if self.mask is None else average(self.mask) > 1 - 1e-4
+    )  # what rounding may leave of a sum of shares
+    return replace(
+        self, image=average(self.image), mask=mask, intrinsics=self.intrinsics.resize(height, width)
+    )
 
 # %% ../notebooks/api/31_xray.ipynb #77ac33b1
 def log_transform(
-    intensity: Float[Tensor, "*B H W"],  # Raw intensities in any unit, dark where the patient is dense
-    i0: float | Tensor | None = None,  # Intensity without a patient; the 99.9 % quantile of each image if None
-    eps: float | None = None,  # Smallest fraction of `i0` that counts as signal; half of each image's smallest positive pixel if None
+    intensity: Float[
+        Tensor, "*B H W"
+    ],  # Raw intensities in any unit, dark where the patient is dense
+    i0: float
+    | Tensor
+    | None = None,  # Intensity without a patient; the 99.9 % quantile of each image if None
+    eps: float
+    | None = None,  # Smallest fraction of `i0` that counts as signal; half of each image's smallest positive pixel if None
 ) -> Float[Tensor, "*B H W"]:  # Line integrals of attenuation, dimensionless
     "$-\\log(I / I_0)$. Raises `ValueError` if an image or `i0` is not positive."
     x = intensity if intensity.is_floating_point() else intensity.float()
     pixels = x.flatten(-2)
     brightest = pixels.amax(-1).min()
-    if not brightest > 0: raise ValueError(f"intensity must be positive somewhere in each image, got a maximum of {brightest:g}")
-    if i0 is None: i0 = pixels.kthvalue(max(1, round(0.999 * pixels.shape[-1])), dim=-1).values[..., None, None]
+    if not brightest > 0:
+        raise ValueError(
+            f"intensity must be positive somewhere in each image, got a maximum of {brightest:g}"
+        )
+    if i0 is None:
+        i0 = pixels.kthvalue(max(1, round(0.999 * pixels.shape[-1])), dim=-1).values[
+            ..., None, None
+        ]
     i0 = torch.as_tensor(i0, dtype=x.dtype, device=x.device)
-    if not (i0 > 0).all(): raise ValueError(f"i0 must be positive, got {i0.min():g}")
-    smallest = torch.where(pixels > 0, pixels, torch.inf).amin(-1)[..., None, None] / 2 if eps is None else eps * i0
+    if not (i0 > 0).all():
+        raise ValueError(f"i0 must be positive, got {i0.min():g}")
+    smallest = (
+        torch.where(pixels > 0, pixels, torch.inf).amin(-1)[..., None, None] / 2
+        if eps is None
+        else eps * i0
+    )
     return -(torch.maximum(x, smallest) / i0).log()
 
 # %% ../notebooks/api/31_xray.ipynb #8ffaa67a
 def _to_line_integrals(values, log, dense_is_high, i0=None, top=None):
     "Pixels [H, W] as float64 to line integrals [1, 1, H, W] as float32."
     x = torch.from_numpy(values)[None, None]
-    if log: x = x if dense_is_high else x.max() - x
-    else: x = log_transform(top - x if dense_is_high else x, i0)
+    if log:
+        x = x if dense_is_high else x.max() - x
+    else:
+        x = log_transform(top - x if dense_is_high else x, i0)
     return x.float()
 
 # %% ../notebooks/api/31_xray.ipynb #23f1cf1c
@@ -128,36 +177,64 @@ def pose_from_angles(
     orientation: str = "PA",  # Do the angles place the detector ("PA", as in DICOM) or the source ("AP")?
 ) -> RigidTransform:  # For a subject that was read with this orientation
     "The pose of a C-arm from the angles on its display."
-    if orientation not in ("PA", "AP"): raise ValueError(f"orientation must be 'PA' or 'AP', got {orientation!r}")
-    if not 0 < source_to_patient < math.inf: raise ValueError(f"source_to_patient must be a positive length in mm, got {source_to_patient}")
+    if orientation not in ("PA", "AP"):
+        raise ValueError(f"orientation must be 'PA' or 'AP', got {orientation!r}")
+    if not 0 < source_to_patient < math.inf:
+        raise ValueError(
+            f"source_to_patient must be a positive length in mm, got {source_to_patient}"
+        )
     if not math.isfinite(primary_angle + secondary_angle):
-        raise ValueError(f"primary_angle and secondary_angle must be finite, got {primary_angle} and {secondary_angle}")
+        raise ValueError(
+            f"primary_angle and secondary_angle must be finite, got {primary_angle} and {secondary_angle}"
+        )
     depth = -source_to_patient if orientation == "PA" else source_to_patient
-    rotation, translation = torch.tensor([[primary_angle, secondary_angle, 0.0]]), torch.tensor([[0.0, depth, 0.0]])
-    return convert(rotation, translation, parameterization="euler_angles", convention="ZXY", degrees=True)
+    rotation, translation = (
+        torch.tensor([[primary_angle, secondary_angle, 0.0]]),
+        torch.tensor([[0.0, depth, 0.0]]),
+    )
+    return convert(
+        rotation, translation, parameterization="euler_angles", convention="ZXY", degrees=True
+    )
 
 # %% ../notebooks/api/31_xray.ipynb #6bfb8329
-_SUFFIXES = {".png": "picture", ".tif": "picture", ".tiff": "picture", ".npy": "array", ".dcm": "dicom", ".dicom": "dicom", ".ima": "dicom"}
+_SUFFIXES = {
+    ".png": "picture",
+    ".tif": "picture",
+    ".tiff": "picture",
+    ".npy": "array",
+    ".dcm": "dicom",
+    ".dicom": "dicom",
+    ".ima": "dicom",
+}
 
 
 def _kind(path):
-    if not path.is_file(): raise FileNotFoundError(f"path: no file at {path}")
-    if path.suffix.lower() in _SUFFIXES: return _SUFFIXES[path.suffix.lower()]
-    if pydicom.misc.is_dicom(path): return "dicom"
+    if not path.is_file():
+        raise FileNotFoundError(f"path: no file at {path}")
+    if path.suffix.lower() in _SUFFIXES:
+        return _SUFFIXES[path.suffix.lower()]
+    if pydicom.misc.is_dicom(path):
+        return "dicom"
     raise ValueError(f"path must be a PNG, TIFF, NPY or DICOM file, got {path.name}")
 
 
 def _frame_index(n_frames, frame, path):
-    if frame is None and n_frames == 1: return 0
+    if frame is None and n_frames == 1:
+        return 0
     if frame is None or not 0 <= frame < n_frames:
-        raise ValueError(f"frame must be one of 0 to {n_frames - 1}: {path.name} holds {n_frames} frame(s), got frame={frame}")
+        raise ValueError(
+            f"frame must be one of 0 to {n_frames - 1}: {path.name} holds {n_frames} frame(s), got frame={frame}"
+        )
     return frame
 
 
 def _single_channel(values, path):
     "Pixels [H, W] of an image whose colours are grey; refuses others."
     if values.ndim == 3:
-        if not (values == values[..., :1]).all(): raise ValueError(f"path must be a grey image, got {path.name} with channels that differ")
+        if not (values == values[..., :1]).all():
+            raise ValueError(
+                f"path must be a grey image, got {path.name} with channels that differ"
+            )
         values = values[..., 0]
     return values
 
@@ -168,18 +245,29 @@ def _load_picture(path, frame):
         with Image.open(path) as picture:
             picture.seek(_frame_index(getattr(picture, "n_frames", 1), frame, path))
             if picture.mode not in ("L", "I", "F", "RGB") and not picture.mode.startswith("I;16"):
-                raise ValueError(f"path must be a grey image of 8, 16 or 32 bits, or RGB, got {path.name} of mode {picture.mode}")
+                raise ValueError(
+                    f"path must be a grey image of 8, 16 or 32 bits, or RGB, got {path.name} of mode {picture.mode}"
+                )
             return _single_channel(np.array(picture), path)
-    except OSError as error: raise ValueError(f"path: {path.name} cannot be read ({error})") from error
+    except OSError as error:
+        raise ValueError(f"path: {path.name} cannot be read ({error})") from error
 
 
 def _load_array(path, frame):
     "Pixels of an array [H, W], or of one frame of [F, H, W] or [F, 1, H, W]."
-    try: values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error: raise ValueError(f"path: {path.name} cannot be read ({error})") from error
-    if not isinstance(values, np.ndarray): raise ValueError(f"path must hold one array, got {path.name}, an archive of several")
-    if values.ndim == 4 and values.shape[1] == 1: values = values[:, 0]
-    return values[_frame_index(len(values), frame, path)] if values.ndim == 3 and len(values) else values
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"path: {path.name} cannot be read ({error})") from error
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"path must hold one array, got {path.name}, an archive of several")
+    if values.ndim == 4 and values.shape[1] == 1:
+        values = values[:, 0]
+    return (
+        values[_frame_index(len(values), frame, path)]
+        if values.ndim == 3 and len(values)
+        else values
+    )
 
 # %% ../notebooks/api/31_xray.ipynb #e6e467c4
 _TAGS = {  # argument: where it is found, and which of several values it is
@@ -195,22 +283,40 @@ _TAGS = {  # argument: where it is found, and which of several values it is
 def _tag(header, keyword, frame):
     "The value of a tag for one frame; None if it is absent or empty."
     places = [header]
-    for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        if header.get(groups): places += [item for element in header.get(groups)[index] if element.VR == "SQ" for item in element.value or []]
+    for groups, index in (
+        ("PerFrameFunctionalGroupsSequence", frame),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
+        if header.get(groups):
+            places += [
+                item
+                for element in header.get(groups)[index]
+                if element.VR == "SQ"
+                for item in element.value or []
+            ]
     values = [place.get(keyword) for place in places]
-    return next((value for value in values if value is not None and str(value) not in ("", "[]")), None)
+    return next(
+        (value for value in values if value is not None and str(value) not in ("", "[]")), None
+    )
 
 
 def _number(header, argument, frame):
     "The number that a header holds for an argument of `read_xray`; None if it holds none, or a length that is not positive."
     keywords, index = _TAGS[argument]
-    value = next((v for v in (_tag(header, keyword, frame) for keyword in keywords) if v is not None), None)
-    if value is None: return None
+    value = next(
+        (v for v in (_tag(header, keyword, frame) for keyword in keywords) if v is not None), None
+    )
+    if value is None:
+        return None
     value = float(value if index is None else value[index])
-    if not argument.endswith("angle"): return value if value > 0 else None
+    if not argument.endswith("angle"):
+        return value if value > 0 else None
     increment = _tag(header, keywords[0] + "Increment", frame)
-    if increment is None: return value
-    return value + (float(increment[frame]) if hasattr(increment, "__len__") else frame * float(increment))
+    if increment is None:
+        return value
+    return value + (
+        float(increment[frame]) if hasattr(increment, "__len__") else frame * float(increment)
+    )
 
 # %% ../notebooks/api/31_xray.ipynb #2c5691e3
 def _geometry(path, header, frame, given, wanted):
@@ -219,17 +325,29 @@ def _geometry(path, header, frame, given, wanted):
     if header is not None:
         from_header = {name: _number(header, name, frame) for name in wanted if name not in found}
         found |= {name: value for name, value in from_header.items() if value is not None}
-    if "delx" in found: found.setdefault("dely", found["delx"])
+    if "delx" in found:
+        found.setdefault("dely", found["delx"])
     missing = [name for name in wanted if name not in found]
     if missing and header is None:
         names = ", ".join(name for name in missing if name != "dely")
         raise ValueError(f"{path.name} says nothing about its geometry: give {names}")
     if missing:
-        tags = {_TAGS[name][0][0]: " and ".join(m for m in missing if _TAGS[m][0] == _TAGS[name][0]) for name in missing}
+        tags = {
+            _TAGS[name][0][0]: " and ".join(m for m in missing if _TAGS[m][0] == _TAGS[name][0])
+            for name in missing
+        }
         if "delx" in missing and _tag(header, "PixelSpacing", frame):
-            tags["ImagerPixelSpacing"] += "; PixelSpacing is there, but may be scaled to a plane in the patient"
-        optional = "" if set(missing) <= {"sdd", "delx", "dely"} else ". With pose=None no angles and no source_to_patient are needed"
-        raise ValueError(f"{path.name} lacks {', '.join(f'{tag} (give {names})' for tag, names in tags.items())}{optional}")
+            tags["ImagerPixelSpacing"] += (
+                "; PixelSpacing is there, but may be scaled to a plane in the patient"
+            )
+        optional = (
+            ""
+            if set(missing) <= {"sdd", "delx", "dely"}
+            else ". With pose=None no angles and no source_to_patient are needed"
+        )
+        raise ValueError(
+            f"{path.name} lacks {', '.join(f'{tag} (give {names})' for tag, names in tags.items())}{optional}"
+        )
     return found
 
 # %% ../notebooks/api/31_xray.ipynb #5f0fb384
@@ -238,71 +356,126 @@ def _pixel_meaning(path, header, frame, intensity, dense):
     relation = sign = None
     inverted, slope = False, 1.0
     if header is not None:
-        relation, sign = _tag(header, "PixelIntensityRelationship", frame), _tag(header, "PixelIntensityRelationshipSign", frame)
-        inverted, slope = header.get("PhotometricInterpretation") == "MONOCHROME1", float(header.get("RescaleSlope") or 1)
+        relation, sign = (
+            _tag(header, "PixelIntensityRelationship", frame),
+            _tag(header, "PixelIntensityRelationshipSign", frame),
+        )
+        inverted, slope = (
+            header.get("PhotometricInterpretation") == "MONOCHROME1",
+            float(header.get("RescaleSlope") or 1),
+        )
     if intensity == "auto" and relation not in ("LIN", "LOG"):
         says = "says nothing" if relation is None else f"says {relation!r}"
         raise ValueError(
             f"{path.name} {says} about its pixels: give intensity='raw' (proportional to what arrived) or intensity='log' (logarithm taken)"
         )
     log = relation == "LOG" if intensity == "auto" else intensity == "log"
-    if dense is not None: return log, (dense == "bright") != inverted
-    if sign is not None: return log, (int(sign) < 0) != (slope < 0)
-    if intensity != "auto": return log, log != inverted
-    if inverted: raise ValueError(f"{path.name} is MONOCHROME1 without PixelIntensityRelationshipSign: give dense='dark' or dense='bright'")
+    if dense is not None:
+        return log, (dense == "bright") != inverted
+    if sign is not None:
+        return log, (int(sign) < 0) != (slope < 0)
+    if intensity != "auto":
+        return log, log != inverted
+    if inverted:
+        raise ValueError(
+            f"{path.name} is MONOCHROME1 without PixelIntensityRelationshipSign: give dense='dark' or dense='bright'"
+        )
     return log, slope < 0
 
 # %% ../notebooks/api/31_xray.ipynb #65e08762
 def _open_field(header, frame, height, width, aspect):
     "Pixels [H, W] that no shutter and no collimator covers; None if there is neither."
-    row, column, field = np.arange(1, height + 1)[:, None], np.arange(1, width + 1), np.ones((height, width), bool)
+    row, column, field = (
+        np.arange(1, height + 1)[:, None],
+        np.arange(1, width + 1),
+        np.ones((height, width), bool),
+    )
     for kind in ("Shutter", "Collimator"):
         shapes = _tag(header, f"{kind}Shape", frame) or []
         if "RECTANGULAR" in shapes:
-            edges = "LeftVerticalEdge", "RightVerticalEdge", "UpperHorizontalEdge", "LowerHorizontalEdge"
+            edges = (
+                "LeftVerticalEdge",
+                "RightVerticalEdge",
+                "UpperHorizontalEdge",
+                "LowerHorizontalEdge",
+            )
             left, right, top, bottom = (int(_tag(header, kind + edge, frame)) for edge in edges)
             field &= (column >= left) & (column <= right) & (row >= top) & (row <= bottom)
         if "CIRCULAR" in shapes:
             y, x = _tag(header, f"CenterOfCircular{kind}", frame)
-            field &= np.hypot((row - y) * aspect, column - x) <= int(_tag(header, f"RadiusOfCircular{kind}", frame))
+            field &= np.hypot((row - y) * aspect, column - x) <= int(
+                _tag(header, f"RadiusOfCircular{kind}", frame)
+            )
         if "POLYGONAL" in shapes:
-            vertices = np.array(_tag(header, f"VerticesOfThePolygonal{kind}", frame), int).reshape(-1, 2)[:, ::-1] - 1
+            vertices = (
+                np.array(_tag(header, f"VerticesOfThePolygonal{kind}", frame), int).reshape(-1, 2)[
+                    :, ::-1
+                ]
+                - 1
+            )
             polygon = Image.new("L", (width, height))
-            ImageDraw.Draw(polygon).polygon([tuple(map(int, vertex)) for vertex in vertices], fill=1)
+            ImageDraw.Draw(polygon).polygon(
+                [tuple(map(int, vertex)) for vertex in vertices], fill=1
+            )
             field &= np.array(polygon, bool)
     return None if field.all() else field
 
 # %% ../notebooks/api/31_xray.ipynb #1f67ff65
 def _read_header(path):
-    try: return pydicom.dcmread(path)
-    except InvalidDicomError as error: raise ValueError(f"path: {path.name} is not a DICOM file ({error})") from error
+    try:
+        return pydicom.dcmread(path)
+    except InvalidDicomError as error:
+        raise ValueError(f"path: {path.name} is not a DICOM file ({error})") from error
 
 
 def _load_dicom(path, header, frame):
     "Rescaled pixels of one frame, and the largest value that they could have. What pydicom cannot decode is its error."
     values = _single_channel(pixel_array(header, index=frame), path)
-    extremes = np.array([0, 2 ** int(header.BitsStored) - 1]) - (2 ** (int(header.BitsStored) - 1) if header.PixelRepresentation else 0)
+    extremes = np.array([0, 2 ** int(header.BitsStored) - 1]) - (
+        2 ** (int(header.BitsStored) - 1) if header.PixelRepresentation else 0
+    )
     return apply_rescale(values, header), float(apply_rescale(extremes, header).max())
 
 
 def _load(path, kind, header, frame):
     "Pixels [H, W] as float64, and the largest value that they could have. Refuses what is no image."
-    if kind == "dicom": values, top = _load_dicom(path, header, frame)
-    else: values, top = (_load_picture if kind == "picture" else _load_array)(path, frame), None
-    if values.dtype.kind not in "iuf": raise ValueError(f"path must hold numbers, got {path.name} with pixels of type {values.dtype}")
+    if kind == "dicom":
+        values, top = _load_dicom(path, header, frame)
+    else:
+        values, top = (_load_picture if kind == "picture" else _load_array)(path, frame), None
+    if values.dtype.kind not in "iuf":
+        raise ValueError(
+            f"path must hold numbers, got {path.name} with pixels of type {values.dtype}"
+        )
     if values.ndim != 2 or not values.size:
-        raise ValueError(f"path must hold an image with rows and columns, got {path.name} of shape {list(values.shape)}")
+        raise ValueError(
+            f"path must hold an image with rows and columns, got {path.name} of shape {list(values.shape)}"
+        )
     n_bad = int((~np.isfinite(values)).sum())
-    if n_bad: raise ValueError(f"path must hold finite pixels, got {path.name} with {n_bad} pixels that are NaN or infinite")
-    if values.min() == values.max(): raise ValueError(f"path must hold an image, got {path.name} with {values.min():g} in every pixel")
-    if top is None: top = values.max() if values.dtype.kind == "f" else 2 ** max(8, int(values.max()).bit_length()) - 1
+    if n_bad:
+        raise ValueError(
+            f"path must hold finite pixels, got {path.name} with {n_bad} pixels that are NaN or infinite"
+        )
+    if values.min() == values.max():
+        raise ValueError(
+            f"path must hold an image, got {path.name} with {values.min():g} in every pixel"
+        )
+    if top is None:
+        top = (
+            values.max()
+            if values.dtype.kind == "f"
+            else 2 ** max(8, int(values.max()).bit_length()) - 1
+        )
     return values.astype(np.float64), float(top)
 
 # %% ../notebooks/api/31_xray.ipynb #57e1206f
 def _check_choices(orientation, pose, intensity, dense):
-    accepted = dict(orientation=("PA", "AP"), intensity=("auto", "raw", "log"), dense=("dark", "bright", None))
+    accepted = dict(
+        orientation=("PA", "AP"), intensity=("auto", "raw", "log"), dense=("dark", "bright", None)
+    )
     for name, value in dict(orientation=orientation, intensity=intensity, dense=dense).items():
-        if value not in accepted[name]: raise ValueError(f"{name} must be one of {list(accepted[name])}, got {value!r}")
+        if value not in accepted[name]:
+            raise ValueError(f"{name} must be one of {list(accepted[name])}, got {value!r}")
     if not (pose is None or isinstance(pose, RigidTransform) or pose == "auto"):
         raise TypeError(f"pose must be 'auto', None or a RigidTransform, got {pose!r}")
 
@@ -310,20 +483,26 @@ def _check_choices(orientation, pose, intensity, dense):
 def read_xray(
     path: str | Path,  # PNG, TIFF, NPY or DICOM file
     sdd: float | None = None,  # Source-to-detector distance [mm]; needed unless a DICOM file has it
-    delx: float | None = None,  # Pixel width on the detector [mm]; needed unless a DICOM file has it
-    dely: float | None = None,  # Pixel height on the detector [mm]; `delx` if neither given nor in the file
+    delx: float
+    | None = None,  # Pixel width on the detector [mm]; needed unless a DICOM file has it
+    dely: float
+    | None = None,  # Pixel height on the detector [mm]; `delx` if neither given nor in the file
     x0: float = 0.0,  # Principal point, to the right of the image's middle [mm]
     y0: float = 0.0,  # Principal point, below the image's middle [mm]
     primary_angle: float | None = None,  # Towards the patient's left (LAO) [degrees]
     secondary_angle: float | None = None,  # Towards the patient's head (CRA) [degrees]
     source_to_patient: float | None = None,  # Source to isocentre [mm]
     orientation: str = "PA",  # Do the angles place the detector ("PA", as in DICOM) or the source ("AP")?
-    pose: str | RigidTransform | None = "auto",  # First guess; from the angles if "auto"; none if None
+    pose: str
+    | RigidTransform
+    | None = "auto",  # First guess; from the angles if "auto"; none if None
     intensity: str = "auto",  # Pixels are "raw" intensities or their "log"; as a DICOM file says if "auto"
-    dense: str | None = None,  # Bones on the screen are "dark" or "bright"; as DICOM says, or "dark" in raw and "bright" in log pixels, if None
+    dense: str
+    | None = None,  # Bones on the screen are "dark" or "bright"; as DICOM says, or "dark" in raw and "bright" in log pixels, if None
     i0: float | None = None,  # Raw intensity without a patient, as in `log_transform`
     frame: int | None = None,  # Which of several frames, from 0
-    mask: Bool[np.ndarray, "H W"] | None = None,  # Pixels to trust, besides those that a DICOM shutter leaves
+    mask: Bool[np.ndarray, "H W"]
+    | None = None,  # Pixels to trust, besides those that a DICOM shutter leaves
 ) -> XRay:
     """Read an X-ray for rendering and registration.
 
@@ -335,27 +514,56 @@ def read_xray(
     _check_choices(orientation, pose, intensity, dense)
     kind = _kind(path)
     header = _read_header(path) if kind == "dicom" else None
-    index = frame if header is None else _frame_index(int(header.get("NumberOfFrames") or 1), frame, path)
-    given = dict(sdd=sdd, delx=delx, dely=dely, primary_angle=primary_angle, secondary_angle=secondary_angle, source_to_patient=source_to_patient)
+    index = (
+        frame
+        if header is None
+        else _frame_index(int(header.get("NumberOfFrames") or 1), frame, path)
+    )
+    given = dict(
+        sdd=sdd,
+        delx=delx,
+        dely=dely,
+        primary_angle=primary_angle,
+        secondary_angle=secondary_angle,
+        source_to_patient=source_to_patient,
+    )
     angles = ["primary_angle", "secondary_angle", "source_to_patient"]
-    with_pose = isinstance(pose, str) and (header is not None or any(given[name] is not None for name in angles))
-    numbers = _geometry(path, header, index, given, ["sdd", "delx", "dely"] + (angles if with_pose else []))
+    with_pose = isinstance(pose, str) and (
+        header is not None or any(given[name] is not None for name in angles)
+    )
+    numbers = _geometry(
+        path, header, index, given, ["sdd", "delx", "dely"] + (angles if with_pose else [])
+    )
     log, dense_is_high = _pixel_meaning(path, header, index, intensity, dense)
-    if log and i0 is not None: raise ValueError(f"i0 is a raw intensity, got i0={i0} for pixels that are logarithms")
+    if log and i0 is not None:
+        raise ValueError(f"i0 is a raw intensity, got i0={i0} for pixels that are logarithms")
     if with_pose and numbers["source_to_patient"] >= numbers["sdd"]:
-        raise ValueError(f"source_to_patient must be smaller than sdd, got {numbers['source_to_patient']} and {numbers['sdd']}")
-    if with_pose: pose = pose_from_angles(*(numbers[name] for name in angles), orientation)
-    elif isinstance(pose, str): pose = None
+        raise ValueError(
+            f"source_to_patient must be smaller than sdd, got {numbers['source_to_patient']} and {numbers['sdd']}"
+        )
+    if with_pose:
+        pose = pose_from_angles(*(numbers[name] for name in angles), orientation)
+    elif isinstance(pose, str):
+        pose = None
 
     values, top = _load(path, kind, header, index)
-    field = None if header is None else _open_field(header, index, *values.shape, numbers["dely"] / numbers["delx"])
+    field = (
+        None
+        if header is None
+        else _open_field(header, index, *values.shape, numbers["dely"] / numbers["delx"])
+    )
     if mask is not None:
         mask = np.asarray(mask, bool)
-        if mask.shape != values.shape: raise ValueError(f"mask must have the shape {list(values.shape)} of the image, got {list(mask.shape)}")
+        if mask.shape != values.shape:
+            raise ValueError(
+                f"mask must have the shape {list(values.shape)} of the image, got {list(mask.shape)}"
+            )
         field = mask if field is None else field & mask
     return XRay(
         image=_to_line_integrals(values, log, dense_is_high, i0, top),
-        intrinsics=Intrinsics(numbers["sdd"], numbers["delx"], numbers["dely"], x0, y0, *values.shape),
+        intrinsics=Intrinsics(
+            numbers["sdd"], numbers["delx"], numbers["dely"], x0, y0, *values.shape
+        ),
         pose=pose,
         mask=None if field is None else torch.from_numpy(field)[None, None],
         orientation=None if pose is None else orientation,
@@ -364,8 +572,17 @@ def read_xray(
 
 # %% ../notebooks/api/31_xray.ipynb #5da3be2a
 def _check_images(images, name):
-    if not torch.is_tensor(images) or images.ndim != 4 or images.shape[1] != 1 or not images.is_floating_point():
-        came = f"{images.dtype} of {list(images.shape)}" if torch.is_tensor(images) else type(images).__name__
+    if (
+        not torch.is_tensor(images)
+        or images.ndim != 4
+        or images.shape[1] != 1
+        or not images.is_floating_point()
+    ):
+        came = (
+            f"{images.dtype} of {list(images.shape)}"
+            if torch.is_tensor(images)
+            else type(images).__name__
+        )
         raise ValueError(f"{name} must be floating point of shape [B, 1, H, W], got {came}")
 
 
@@ -376,13 +593,16 @@ def beer_lambert(
     _check_images(line_integrals, "line_integrals")
     low, high = line_integrals.aminmax()
     if not (low > -1e-3 and high < 40):  # two metres of water; nobody is as dense as that
-        raise ValueError(f"line_integrals must lie between 0 and 40, as those of read(..., density='attenuation') do, got {low:g} to {high:g}")
+        raise ValueError(
+            f"line_integrals must lie between 0 and 40, as those of read(..., density='attenuation') do, got {low:g} to {high:g}"
+        )
     return (-line_integrals).exp()
 
 # %% ../notebooks/api/31_xray.ipynb #443eca16
 def _blur(images, sigma):
     "Gaussian blur of images [B, 1, H, W] by `sigma` pixels, mirrored at the borders: as matrices, since a wide kernel costs no more in them."
-    if sigma == 0: return images
+    if sigma == 0:
+        return images
     rows, columns = (_mirrored_gaussian(n, sigma).to(images) for n in images.shape[-2:])
     return rows @ images @ columns
 
@@ -419,14 +639,23 @@ def collimate(
     size: float = 0.9,  # Diameter over the shorter side of the image, or sides over the image's sides
     edge: float = 0.01,  # Width of the ramp at the border, as a fraction of the image's width
     transmission: float = 0.01,  # Fraction that is seen outside
-) -> tuple[Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"]]:  # Photons, and where the field is fully open
+) -> tuple[
+    Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"]
+]:  # Photons, and where the field is fully open
     "Close the field around its middle."
-    if shape not in ("circle", "rectangle"): raise ValueError(f"shape must be 'circle' or 'rectangle', got {shape!r}")
+    if shape not in ("circle", "rectangle"):
+        raise ValueError(f"shape must be 'circle' or 'rectangle', got {shape!r}")
     height, width = intensity.shape[-2:]
     y, x = (torch.arange(n, device=intensity.device) + 0.5 - n / 2 for n in (height, width))
-    if shape == "circle": inside = size * min(height, width) / 2 - torch.hypot(y[:, None], x[None])
-    else: inside = torch.minimum(size * height / 2 - y.abs()[:, None], size * width / 2 - x.abs()[None])
-    ramp = (inside / max(edge * width, 1e-3) + 0.5).clamp(0, 1)  # [pixels] to the border; an edge of zero is a step
+    if shape == "circle":
+        inside = size * min(height, width) / 2 - torch.hypot(y[:, None], x[None])
+    else:
+        inside = torch.minimum(
+            size * height / 2 - y.abs()[:, None], size * width / 2 - x.abs()[None]
+        )
+    ramp = (inside / max(edge * width, 1e-3) + 0.5).clamp(
+        0, 1
+    )  # [pixels] to the border; an edge of zero is a step
     return intensity * (transmission + (1 - transmission) * ramp), (ramp == 1).expand_as(intensity)
 
 # %% ../notebooks/api/31_xray.ipynb #6d2f948a
@@ -436,27 +665,42 @@ def add_wire(
     attenuation: float = 1.5,  # Line integral through the wire's axis
     diameter: float = 0.015,  # As a fraction of the image's width
     bend: float = 0.1,  # Standard deviation of the parabola's control point, as a fraction of the wire's length; 0 is straight
-) -> tuple[Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"]]:  # Photons, and the pixels that the wire touches
+) -> tuple[
+    Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"]
+]:  # Photons, and the pixels that the wire touches
     "One wire, the same in all images of the batch."
     height, width = intensity.shape[-2:]
     angle, *tip = torch.rand(3, generator=generator, dtype=torch.float64)
     sag = bend * torch.randn((), generator=generator, dtype=torch.float64)
-    start = torch.stack([angle.mul(2 * math.pi).cos() * width, angle.mul(2 * math.pi).sin() * height])  # outside, from the middle
+    start = torch.stack(
+        [angle.mul(2 * math.pi).cos() * width, angle.mul(2 * math.pi).sin() * height]
+    )  # outside, from the middle
     end = (torch.stack(tip) - 0.5) * torch.tensor([width, height]) / 2
     control = (start + end) / 2 + sag * torch.stack([start[1] - end[1], end[0] - start[0]])
     t = torch.linspace(0, 1, 33, dtype=torch.float64)[:, None]
-    points = ((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end + torch.tensor([width / 2, height / 2])).to(intensity)
+    points = (
+        (1 - t) ** 2 * start
+        + 2 * t * (1 - t) * control
+        + t**2 * end
+        + torch.tensor([width / 2, height / 2])
+    ).to(intensity)
     y, x = (torch.arange(n, device=intensity.device)[:, None] + 0.5 for n in (height, width))
     squared = torch.full_like(intensity[0, 0], torch.inf)  # distance from the axis [pixels^2]
-    group = max(1, 2**22 // (height * width))  # segments at a time: a large image has no room for all
+    group = max(
+        1, 2**22 // (height * width)
+    )  # segments at a time: a large image has no room for all
     for k in range(0, 32, group):
         a, d = points[:-1][k : k + group], points.diff(dim=0)[k : k + group]
         dx, dy = x - a[:, 0], (y - a[:, 1])[:, None]
         along = ((dx * d[:, 0] + dy * d[:, 1]) / d.square().sum(-1)).clamp(0, 1)
-        squared = torch.minimum(squared, ((dx - along * d[:, 0]) ** 2 + (dy - along * d[:, 1]) ** 2).amin(-1))
+        squared = torch.minimum(
+            squared, ((dx - along * d[:, 0]) ** 2 + (dy - along * d[:, 1]) ** 2).amin(-1)
+        )
     radius = diameter * width / 2
     chord = (1 - squared / radius**2).clamp(min=0).sqrt()
-    return intensity * (-attenuation * chord).exp(), (squared < (radius + 0.5) ** 2).expand_as(intensity)
+    return intensity * (-attenuation * chord).exp(), (squared < (radius + 0.5) ** 2).expand_as(
+        intensity
+    )
 
 # %% ../notebooks/api/31_xray.ipynb #81087b8a
 def add_photon_noise(
@@ -497,21 +741,36 @@ class Fluoroscopy:
     wire_bend: float = 0.1  # 0: straight
 
     def __post_init__(self):
-        for name in ("scatter", "blur", "offset", "wires", "wire_attenuation", "wire_bend", "collimation_edge"):
-            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in (
+            "scatter",
+            "blur",
+            "offset",
+            "wires",
+            "wire_attenuation",
+            "wire_bend",
+            "collimation_edge",
+        ):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         for name in ("photons", "gamma", "scatter_width", "collimation_size", "wire_diameter"):
             value = getattr(self, name)
-            if not (name == "photons" and value is None) and not 0 < value < math.inf: raise ValueError(f"{name} must be positive, got {value}")
-        if self.wires != int(self.wires): raise ValueError(f"wires must be a whole number, got {self.wires}")
+            if not (name == "photons" and value is None) and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.wires != int(self.wires):
+            raise ValueError(f"wires must be a whole number, got {self.wires}")
         if self.collimation not in (None, "circle", "rectangle"):
-            raise ValueError(f"collimation must be 'circle', 'rectangle' or None, got {self.collimation!r}")
+            raise ValueError(
+                f"collimation must be 'circle', 'rectangle' or None, got {self.collimation!r}"
+            )
 
 # %% ../notebooks/api/31_xray.ipynb #8cc837a7
 @dataclass(frozen=True, eq=False)
 class SimulatedXRay:
     "What a detector shows, and what is known about its pixels."
 
-    intensity: Float[Tensor, "B 1 H W"]  # Fraction of the unattenuated; dark where the patient is dense
+    intensity: Float[
+        Tensor, "B 1 H W"
+    ]  # Fraction of the unattenuated; dark where the patient is dense
     field: Bool[Tensor, "B 1 H W"]  # Pixels that the collimator leaves alone
     tool: Bool[Tensor, "B 1 H W"]  # Pixels that a wire changes
 
@@ -528,25 +787,42 @@ class SimulatedXRay:
 def _simulate_one(line_integrals, s, seed):
     generator = lambda stage: torch.Generator().manual_seed(16 * seed + stage)
     x = beer_lambert(line_integrals)
-    field, tool, wires = torch.ones_like(x, dtype=torch.bool), torch.zeros_like(x, dtype=torch.bool), generator(0)
+    field, tool, wires = (
+        torch.ones_like(x, dtype=torch.bool),
+        torch.zeros_like(x, dtype=torch.bool),
+        generator(0),
+    )
     for _ in range(int(s.wires)):
         x, touched = add_wire(x, wires, s.wire_attenuation, s.wire_diameter, s.wire_bend)
         tool = tool | touched
-    if s.scatter: x = add_scatter(x, s.scatter, s.scatter_width)
-    if s.collimation is not None: x, field = collimate(x, s.collimation, s.collimation_size, s.collimation_edge)
+    if s.scatter:
+        x = add_scatter(x, s.scatter, s.scatter_width)
+    if s.collimation is not None:
+        x, field = collimate(x, s.collimation, s.collimation_size, s.collimation_edge)
     x = detector_blur(x, s.blur)
     field, tool = (detector_blur(m.to(x), s.blur) for m in (field, tool))
-    if s.photons is not None: x = add_photon_noise(x, s.photons, generator(1))
-    return detector_response(x, s.gamma, s.offset), field > 0.98, tool > 0.02  # what blur carries over a border
+    if s.photons is not None:
+        x = add_photon_noise(x, s.photons, generator(1))
+    return (
+        detector_response(x, s.gamma, s.offset),
+        field > 0.98,
+        tool > 0.02,
+    )  # what blur carries over a border
 
 
 def simulate(
-    line_integrals: Float[Tensor, "B 1 H W"],  # Attenuation, dimensionless: renderings of `read(..., density="attenuation")`
+    line_integrals: Float[
+        Tensor, "B 1 H W"
+    ],  # Attenuation, dimensionless: renderings of `read(..., density="attenuation")`
     settings: Fluoroscopy = Fluoroscopy(),
     seed: int = 0,  # The same seed gives the same image
 ) -> SimulatedXRay:
     "X-rays as a detector shows them. Raises `ValueError` if line integrals are not attenuations."
-    if not isinstance(seed, Integral) or seed < 0: raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     _check_images(line_integrals, "line_integrals")
-    images = [_simulate_one(image[None], settings, int(seed) + k) for k, image in enumerate(line_integrals)]
+    images = [
+        _simulate_one(image[None], settings, int(seed) + k)
+        for k, image in enumerate(line_integrals)
+    ]
     return SimulatedXRay(*(torch.cat(parts) for parts in zip(*images)))

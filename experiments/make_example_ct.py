@@ -39,7 +39,9 @@ def save(data, affine, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     ct, labels = nib.load(folder / "ct.nii.gz"), nib.load(folder / "labels.nii.gz")
@@ -51,7 +53,9 @@ def main():
     halve[:2, 3] = 0.5
     hu = np.clip(np.asarray(ct.dataobj, dtype=np.int32), -1024, None)
     mean = np.round(blocks_of_four(hu).mean(0)).astype(np.int16)
-    mode = most_frequent(blocks_of_four(np.asarray(labels.dataobj).astype(np.int16))).astype(np.uint8)
+    mode = most_frequent(blocks_of_four(np.asarray(labels.dataobj).astype(np.int16))).astype(
+        np.uint8
+    )
 
     ASSETS.mkdir(exist_ok=True)
     save(mean, ct.affine @ halve, ASSETS / "ct.nii.gz")

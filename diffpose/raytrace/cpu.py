@@ -29,10 +29,14 @@ LANES = 16
 
 def _compiled(cache=True, **options):
     "Numba's `njit` without the interpreter's lock; what it compiles is kept on disk, if there is any place for it."
+
     def decorate(f):
         options.update(nogil=True, error_model="numpy")
-        try: return njit(f, cache=cache, **options)
-        except RuntimeError: return njit(f, **options)  # the package and the user's folder for caches are read-only
+        try:
+            return njit(f, cache=cache, **options)
+        except RuntimeError:
+            return njit(f, **options)  # the package and the user's folder for caches are read-only
+
     return decorate
 
 
@@ -43,38 +47,52 @@ def _alias_scope(builder):
 
 
 def _address(context, builder, array_type, array, index):
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index], inbounds=True)
+    return builder.gep(
+        context.make_array(array_type)(context, builder, array).data, [index], inbounds=True
+    )
 
 
 @intrinsic
 def _get(typingctx, state, index):
     "Read a lane's state."
+
     def codegen(context, builder, sig, args):
         value = builder.load(_address(context, builder, sig.args[0], *args))
         value.set_metadata("alias.scope", _alias_scope(builder))
         return value
+
     return state.dtype(state, index), codegen
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #03b2cf24
 @intrinsic
 def _put(typingctx, state, index, value):
     "Write a lane's state."
+
     def codegen(context, builder, sig, args):
         store = builder.store(args[2], _address(context, builder, sig.args[0], *args[:2]))
         store.set_metadata("alias.scope", _alias_scope(builder))
         return context.get_dummy_value()
+
     return types.void(state, index, state.dtype), codegen
 
 
 @intrinsic
 def _prefetch(typingctx, volume, index):
     "Ask for the cache line of a voxel; an index outside the volume does no harm."
+
     def codegen(context, builder, sig, args):
         byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.bitcast(builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]]), byte)
+        address = builder.bitcast(
+            builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]]),
+            byte,
+        )
         function = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
-        builder.call(builder.module.declare_intrinsic("llvm.prefetch", [byte], function), [address, i32(0), i32(3), i32(1)])
+        builder.call(
+            builder.module.declare_intrinsic("llvm.prefetch", [byte], function),
+            [address, i32(0), i32(3), i32(1)],
+        )
         return context.get_dummy_value()
+
     return types.void(volume, index), codegen
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #0a2eedda
@@ -83,9 +101,15 @@ def _half_to_float(builder, bits):
     i32, f32 = ir.IntType(32), ir.FloatType()
     magnitude = builder.shl(builder.and_(bits, i32(0x7FFF)), i32(13))
     scaled = builder.fmul(builder.bitcast(magnitude, f32), ir.Constant(f32, 2.0**112))
-    special = builder.icmp_unsigned("==", builder.and_(bits, i32(0x7C00)), i32(0x7C00))  # inf and NaN
-    magnitude = builder.select(special, builder.or_(magnitude, i32(0x7F800000)), builder.bitcast(scaled, i32))
-    return builder.bitcast(builder.or_(magnitude, builder.shl(builder.and_(bits, i32(0x8000)), i32(16))), f32)
+    special = builder.icmp_unsigned(
+        "==", builder.and_(bits, i32(0x7C00)), i32(0x7C00)
+    )  # inf and NaN
+    magnitude = builder.select(
+        special, builder.or_(magnitude, i32(0x7F800000)), builder.bitcast(scaled, i32)
+    )
+    return builder.bitcast(
+        builder.or_(magnitude, builder.shl(builder.and_(bits, i32(0x8000)), i32(16))), f32
+    )
 
 
 @intrinsic
@@ -102,12 +126,23 @@ def _voxel(typingctx, volume, index):
             value.set_metadata("noalias", _alias_scope(builder))
             return value
         one = args[1].type(1)
-        word = builder.load(builder.gep(builder.bitcast(data, i32.as_pointer()), [builder.lshr(args[1], one)], inbounds=True), align=2)
+        word = builder.load(
+            builder.gep(
+                builder.bitcast(data, i32.as_pointer()), [builder.lshr(args[1], one)], inbounds=True
+            ),
+            align=2,
+        )
         word.set_metadata("noalias", _alias_scope(builder))
-        odd = builder.shl(builder.trunc(builder.and_(args[1], one), i32), i32(4))  # 16 for the upper half
-        upper = builder.shl(word, builder.sub(i32(16), odd))  # the voxel in the upper half, and some other bits in the lower
-        if kind == "int16": return builder.sitofp(builder.ashr(upper, i32(16)), f32)
-        if kind == "bfloat16": return builder.bitcast(builder.and_(upper, i32(0xFFFF0000)), f32)
+        odd = builder.shl(
+            builder.trunc(builder.and_(args[1], one), i32), i32(4)
+        )  # 16 for the upper half
+        upper = builder.shl(
+            word, builder.sub(i32(16), odd)
+        )  # the voxel in the upper half, and some other bits in the lower
+        if kind == "int16":
+            return builder.sitofp(builder.ashr(upper, i32(16)), f32)
+        if kind == "bfloat16":
+            return builder.bitcast(builder.and_(upper, i32(0xFFFF0000)), f32)
         return _half_to_float(builder, builder.lshr(upper, i32(16)))
 
     return (stored if kind is None else types.float32)(volume, index), codegen
@@ -115,15 +150,27 @@ def _voxel(typingctx, volume, index):
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #cbd20f07
 def _stored(
     volume: Tensor,  # [X, Y, Z] or [B, X, Y, Z], on the CPU
-) -> np.ndarray:  # [B, X * Y * Z], in one of the types that `_voxel` reads; a view where that is possible
+) -> (
+    np.ndarray
+):  # [B, X * Y * Z], in one of the types that `_voxel` reads; a view where that is possible
     "The volume as the kernels take it."
     volume = volume.detach()
-    if volume.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int16): volume = volume.float()
+    if volume.dtype not in (
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int16,
+    ):
+        volume = volume.float()
     flat = volume.reshape(-1, math.prod(volume.shape[-3:]))
-    if volume.element_size() == 2 and flat.shape[1] % 2: flat = torch.nn.functional.pad(flat, (0, 1))  # words have two voxels
+    if volume.element_size() == 2 and flat.shape[1] % 2:
+        flat = torch.nn.functional.pad(flat, (0, 1))  # words have two voxels
     flat = flat.contiguous()
-    if flat.data_ptr() % 4: flat = flat.clone()
-    if volume.dtype == torch.bfloat16: return flat.view(torch.int32).numpy().view(np.uint32)
+    if flat.data_ptr() % 4:
+        flat = flat.clone()
+    if volume.dtype == torch.bfloat16:
+        return flat.view(torch.int32).numpy().view(np.uint32)
     return flat.view(torch.uint16).numpy() if volume.dtype == torch.float16 else flat.numpy()
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #c0c65f7c
@@ -133,15 +180,28 @@ PLANE, ORIGIN, INVERSE, STEP, SLOPE, SPACING, CELL, LAST, SOURCE, DIRECTION = ra
 ALPHA, START, END, ENTER, LEAVE, SUM, G0, H0, G1, H1, G2, H2, HOP, SKIP, N_FLOATS = range(30, 45)
 # integers: where the lane is, where it will be, by axis its strides, which axis is which and the offset of its cell; through which
 # axis it came and left (-1: none), and whether it walks (1), misses the volume (0) or is no number (-1)
-VOXEL, FIRST, AHEAD, STRIDE, AXIS, OFFSET, ENTERED, LEFT, STATUS, N_INTS = 0, 1, 2, 3, 6, 9, 12, 13, 14, 15
+VOXEL, FIRST, AHEAD, STRIDE, AXIS, OFFSET, ENTERED, LEFT, STATUS, N_INTS = (
+    0,
+    1,
+    2,
+    3,
+    6,
+    9,
+    12,
+    13,
+    14,
+    15,
+)
 PREFETCH = 8  # slabs
 
 
 @_compiled()
 def _idle(lane, f, j):
     "A lane that walks nowhere: no slab, no stride."
-    for row in range(N_FLOATS): f[row * LANES + lane] = 0.0
-    for row in range(N_INTS): j[row * LANES + lane] = 0
+    for row in range(N_FLOATS):
+        f[row * LANES + lane] = 0.0
+    for row in range(N_INTS):
+        j[row * LANES + lane] = 0
     f[HOP * LANES + lane] = 1.0
     for axis in range(3):
         f[(PLANE + axis) * LANES + lane] = 1.0
@@ -156,13 +216,17 @@ def _clip(lane, f, j, size):
         s, d = f[(SOURCE + a) * LANES + lane], f[(DIRECTION + a) * LANES + lane]
         longest = max(longest, abs(d))
         if d == 0.0:
-            if s < 0.0 or s >= size[a]: return False
+            if s < 0.0 or s >= size[a]:
+                return False
             continue
         near, far = (0.0, float(size[a])) if d > 0 else (float(size[a]), 0.0)
         alpha_near, alpha_far = (near - s) * (1.0 / d), (far - s) * (1.0 / d)
-        if alpha_near > start: start, entered = alpha_near, a
-        if alpha_far < end: end, left = alpha_far, a
-    if not start < end or longest == 0.0: return False
+        if alpha_near > start:
+            start, entered = alpha_near, a
+        if alpha_far < end:
+            end, left = alpha_far, a
+    if not start < end or longest == 0.0:
+        return False
     f[START * LANES + lane], f[END * LANES + lane] = start, end
     f[ENTER * LANES + lane], f[LEAVE * LANES + lane] = start, end
     f[HOP * LANES + lane] = BRICK / longest
@@ -174,7 +238,11 @@ def _clip(lane, f, j, size):
 def _enter(lane, f, j, size, strides):
     "Prepare a clipped lane for its walk; returns the number of its slabs."
     start, end = f[START * LANES + lane], f[END * LANES + lane]
-    dx, dy, dz = abs(f[DIRECTION * LANES + lane]), abs(f[(DIRECTION + 1) * LANES + lane]), abs(f[(DIRECTION + 2) * LANES + lane])
+    dx, dy, dz = (
+        abs(f[DIRECTION * LANES + lane]),
+        abs(f[(DIRECTION + 1) * LANES + lane]),
+        abs(f[(DIRECTION + 2) * LANES + lane]),
+    )
     a0 = 0 if dx >= dy and dx >= dz else (1 if dy >= dz else 2)
     axes = (a0, 1 if a0 == 0 else 0, 1 if a0 == 2 else 2)
     voxel, n_slabs = 0, 0
@@ -182,13 +250,16 @@ def _enter(lane, f, j, size, strides):
         a = axes[k]
         s, d = f[(SOURCE + a) * LANES + lane], f[(DIRECTION + a) * LANES + lane]
         first = min(max(int(math.floor(s + start * d)), 0), size[a] - 1)
-        if k == 0: n_slabs = abs(min(max(int(math.floor(s + end * d)), 0), size[a] - 1) - first) + 1
+        if k == 0:
+            n_slabs = abs(min(max(int(math.floor(s + end * d)), 0), size[a] - 1) - first) + 1
         sign = 1 if d >= 0 else -1
         voxel += first * strides[a]
         j[(AXIS + k) * LANES + lane] = a
         j[(STRIDE + k) * LANES + lane] = sign * strides[a]
         f[(SPACING + k) * LANES + lane] = sign * strides[a]
-        f[(PLANE + k) * LANES + lane] = first + (1.0 if d >= 0 else 0.0)  # if parallel, infinitely far
+        f[(PLANE + k) * LANES + lane] = first + (
+            1.0 if d >= 0 else 0.0
+        )  # if parallel, infinitely far
         f[(ORIGIN + k) * LANES + lane] = s
         f[(SLOPE + k) * LANES + lane] = d
         f[(INVERSE + k) * LANES + lane] = np.inf if d == 0 else 1.0 / d
@@ -212,9 +283,15 @@ def _mark(volume, shape, x, bricks):
             row = (i * shape[1] + k) * shape[2]
             for z in range(shape[2] // BRICK):
                 first = row + BRICK * z
-                some = (_voxel(volume, first) != 0) | (_voxel(volume, first + 1) != 0) | (_voxel(volume, first + 2) != 0) | (_voxel(volume, first + 3) != 0)
+                some = (
+                    (_voxel(volume, first) != 0)
+                    | (_voxel(volume, first + 1) != 0)
+                    | (_voxel(volume, first + 2) != 0)
+                    | (_voxel(volume, first + 3) != 0)
+                )
                 bricks[k // BRICK, z] |= some
-            for z in range(shape[2] // BRICK * BRICK, shape[2]): bricks[k // BRICK, z // BRICK] |= _voxel(volume, row + z) != 0
+            for z in range(shape[2] // BRICK * BRICK, shape[2]):
+                bricks[k // BRICK, z // BRICK] |= _voxel(volume, row + z) != 0
 
 
 def occupancy(
@@ -225,7 +302,12 @@ def occupancy(
     flat = _stored(volume)
     bricks = np.zeros((len(flat), *(-(-n // BRICK) for n in shape)), np.uint8)
     n_layers = bricks.shape[1]
-    _in_threads(lambda i: _mark(flat[i // n_layers], shape, i % n_layers, bricks[i // n_layers, i % n_layers]), len(flat) * n_layers)
+    _in_threads(
+        lambda i: _mark(
+            flat[i // n_layers], shape, i % n_layers, bricks[i // n_layers, i % n_layers]
+        ),
+        len(flat) * n_layers,
+    )
     for axis in (1, 2, 3):
         few, many = ([slice(None)] * axis + [s] for s in (slice(None, -1), slice(1, None)))
         wide = bricks.copy()
@@ -239,7 +321,8 @@ def occupancy(
 @_compiled()
 def _skip(occupied, bricks, shift, f, edge, sign, other):
     "Move one end (row `edge`) of all lanes towards the other over empty bricks."
-    for lane in range(LANES): f[SKIP * LANES + lane] = 0.0
+    for lane in range(LANES):
+        f[SKIP * LANES + lane] = 0.0
     hops = 0.0
     while True:
         waiting = 0
@@ -247,18 +330,34 @@ def _skip(occupied, bricks, shift, f, edge, sign, other):
             skipped, hop = _get(f, SKIP * LANES + lane), _get(f, HOP * LANES + lane)
             alpha = _get(f, edge * LANES + lane) + sign * (hops + 0.5) * hop
             beyond = sign * (alpha - _get(f, other * LANES + lane)) >= 0.0
-            px = (_get(f, SOURCE * LANES + lane) + alpha * _get(f, DIRECTION * LANES + lane) - shift) * (1.0 / BRICK)
-            py = (_get(f, (SOURCE + 1) * LANES + lane) + alpha * _get(f, (DIRECTION + 1) * LANES + lane) - shift) * (1.0 / BRICK)
-            pz = (_get(f, (SOURCE + 2) * LANES + lane) + alpha * _get(f, (DIRECTION + 2) * LANES + lane) - shift) * (1.0 / BRICK)
-            x, y, z = int(min(max(px, 0.0), bricks[0] - 1.0)), int(min(max(py, 0.0), bricks[1] - 1.0)), int(min(max(pz, 0.0), bricks[2] - 1.0))
+            px = (
+                _get(f, SOURCE * LANES + lane) + alpha * _get(f, DIRECTION * LANES + lane) - shift
+            ) * (1.0 / BRICK)
+            py = (
+                _get(f, (SOURCE + 1) * LANES + lane)
+                + alpha * _get(f, (DIRECTION + 1) * LANES + lane)
+                - shift
+            ) * (1.0 / BRICK)
+            pz = (
+                _get(f, (SOURCE + 2) * LANES + lane)
+                + alpha * _get(f, (DIRECTION + 2) * LANES + lane)
+                - shift
+            ) * (1.0 / BRICK)
+            x, y, z = (
+                int(min(max(px, 0.0), bricks[0] - 1.0)),
+                int(min(max(py, 0.0), bricks[1] - 1.0)),
+                int(min(max(pz, 0.0), bricks[2] - 1.0)),
+            )
             brick = (x * bricks[1] + y) * bricks[2] + z
             bit = (_voxel(occupied, brick >> 5) >> (brick & 31)) & 1
             goes_on = (skipped == hops) & (bit == 0) & (not beyond)
             waiting += 1 if goes_on else 0
             _put(f, SKIP * LANES + lane, skipped + (1.0 if goes_on else 0.0))
-        if waiting == 0: break
+        if waiting == 0:
+            break
         hops += 1.0
-    for lane in range(LANES): f[edge * LANES + lane] += sign * f[SKIP * LANES + lane] * f[HOP * LANES + lane]
+    for lane in range(LANES):
+        f[edge * LANES + lane] += sign * f[SKIP * LANES + lane] * f[HOP * LANES + lane]
 
 
 @_compiled()
@@ -268,26 +367,33 @@ def _begin(rays, source, target, size, strides, shift, cut, first, occupied, bri
     Returns the number of slabs that the longest of them has."""
     for lane in range(LANES):
         _idle(lane, f, j)
-        if lane >= len(rays): continue
+        if lane >= len(rays):
+            continue
         total = 0.0
         for axis in range(3):
             s = source[rays[lane] if len(source) > 1 else 0, axis] + shift
             d = (target[rays[lane], axis] + shift) - s
-            if axis == cut: s -= first
+            if axis == cut:
+                s -= first
             f[(SOURCE + axis) * LANES + lane], f[(DIRECTION + axis) * LANES + lane] = s, d
             total += s + d
         status = -1
-        if np.isfinite(total): status = 1 if _clip(lane, f, j, size) else 0
-        if status < 1: _idle(lane, f, j)
+        if np.isfinite(total):
+            status = 1 if _clip(lane, f, j, size) else 0
+        if status < 1:
+            _idle(lane, f, j)
         j[STATUS * LANES + lane] = status
     if len(occupied):
         _skip(occupied, bricks, shift - 0.5, f, START, 1.0, END)
         _skip(occupied, bricks, shift - 0.5, f, END, -1.0, START)
     n_slabs = 0
     for lane in range(len(rays)):
-        if j[STATUS * LANES + lane] < 1: continue
-        if f[START * LANES + lane] < f[END * LANES + lane]: n_slabs = max(n_slabs, _enter(lane, f, j, size, strides))
-        else: _idle(lane, f, j)  # a ray through air
+        if j[STATUS * LANES + lane] < 1:
+            continue
+        if f[START * LANES + lane] < f[END * LANES + lane]:
+            n_slabs = max(n_slabs, _enter(lane, f, j, size, strides))
+        else:
+            _idle(lane, f, j)  # a ray through air
     return n_slabs
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #c5429b43
@@ -296,7 +402,11 @@ def _slab(f, j, lane):
     "Take a lane to the end of its slab; returns the four bounds of the three segments, their voxels, and the crossings of the minor axes."
     alpha, end = _get(f, ALPHA * LANES + lane), _get(f, END * LANES + lane)
     inverse0 = _get(f, INVERSE * LANES + lane)
-    plane0, plane1, plane2 = _get(f, PLANE * LANES + lane), _get(f, (PLANE + 1) * LANES + lane), _get(f, (PLANE + 2) * LANES + lane)
+    plane0, plane1, plane2 = (
+        _get(f, PLANE * LANES + lane),
+        _get(f, (PLANE + 1) * LANES + lane),
+        _get(f, (PLANE + 2) * LANES + lane),
+    )
     next0 = (plane0 - _get(f, ORIGIN * LANES + lane)) * inverse0
     next1 = (plane1 - _get(f, (ORIGIN + 1) * LANES + lane)) * _get(f, (INVERSE + 1) * LANES + lane)
     next2 = (plane2 - _get(f, (ORIGIN + 2) * LANES + lane)) * _get(f, (INVERSE + 2) * LANES + lane)
@@ -304,8 +414,16 @@ def _slab(f, j, lane):
     b = next0 if more else end
     cross1, cross2 = next1 < b, next2 < b
     a1, a2 = next1 if cross1 else b, next2 if cross2 else b
-    stride0, stride1, stride2 = _get(j, STRIDE * LANES + lane), _get(j, (STRIDE + 1) * LANES + lane), _get(j, (STRIDE + 2) * LANES + lane)
-    up0, up1, up2 = _get(f, STEP * LANES + lane), _get(f, (STEP + 1) * LANES + lane), _get(f, (STEP + 2) * LANES + lane)
+    stride0, stride1, stride2 = (
+        _get(j, STRIDE * LANES + lane),
+        _get(j, (STRIDE + 1) * LANES + lane),
+        _get(j, (STRIDE + 2) * LANES + lane),
+    )
+    up0, up1, up2 = (
+        _get(f, STEP * LANES + lane),
+        _get(f, (STEP + 1) * LANES + lane),
+        _get(f, (STEP + 2) * LANES + lane),
+    )
     step1, step2 = stride1 if cross1 else 0, stride2 if cross2 else 0
     one_first = a1 <= a2
     middle, late = (a1, a2) if one_first else (a2, a1)
@@ -315,7 +433,9 @@ def _slab(f, j, lane):
     there = alpha + PREFETCH * abs(inverse0)
     planes1 = np.floor((there - next1) * abs(_get(f, (SLOPE + 1) * LANES + lane))) + 1.0
     planes2 = np.floor((there - next2) * abs(_get(f, (SLOPE + 2) * LANES + lane))) + 1.0
-    aside = planes1 * _get(f, (SPACING + 1) * LANES + lane) + planes2 * _get(f, (SPACING + 2) * LANES + lane)
+    aside = planes1 * _get(f, (SPACING + 1) * LANES + lane) + planes2 * _get(
+        f, (SPACING + 2) * LANES + lane
+    )
     _put(j, AHEAD * LANES + lane, voxel + PREFETCH * stride0 + int(aside))
 
     _put(f, ALPHA * LANES + lane, b)
@@ -332,7 +452,11 @@ def _march_voxels(volume, f, j, n_slabs, with_gradient):
     for _ in range(n_slabs):
         for lane in range(LANES):
             alpha, middle, late, b, voxel0, voxel1, voxel2, one_first, a1, a2 = _slab(f, j, lane)
-            v0, v1, v2 = float(_voxel(volume, voxel0)), float(_voxel(volume, voxel1)), float(_voxel(volume, voxel2))
+            v0, v1, v2 = (
+                float(_voxel(volume, voxel0)),
+                float(_voxel(volume, voxel1)),
+                float(_voxel(volume, voxel2)),
+            )
             length = (middle - alpha) * v0 + (late - middle) * v1 + (b - late) * v2
             _put(f, SUM * LANES + lane, _get(f, SUM * LANES + lane) + length)
             if with_gradient:
@@ -342,24 +466,36 @@ def _march_voxels(volume, f, j, n_slabs, with_gradient):
                 _put(f, H1 * LANES + lane, _get(f, H1 * LANES + lane) + delta1 * a1)
                 _put(f, G2 * LANES + lane, _get(f, G2 * LANES + lane) + delta2)
                 _put(f, H2 * LANES + lane, _get(f, H2 * LANES + lane) + delta2 * a2)
-        for lane in range(LANES): _prefetch(volume, j[AHEAD * LANES + lane])
+        for lane in range(LANES):
+            _prefetch(volume, j[AHEAD * LANES + lane])
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #88d36beb
 @_compiled()
 def _leave_voxels(lane, volume, f, j, d_source, d_target):
     "Write the six derivatives of a lane's ray."
     start, end = f[START * LANES + lane], f[END * LANES + lane]
-    v_first, v_last = float(_voxel(volume, j[FIRST * LANES + lane])), float(_voxel(volume, j[VOXEL * LANES + lane]))
-    g1, h1, g2, h2 = f[G1 * LANES + lane], f[H1 * LANES + lane], f[G2 * LANES + lane], f[H2 * LANES + lane]
+    v_first, v_last = (
+        float(_voxel(volume, j[FIRST * LANES + lane])),
+        float(_voxel(volume, j[VOXEL * LANES + lane])),
+    )
+    g1, h1, g2, h2 = (
+        f[G1 * LANES + lane],
+        f[H1 * LANES + lane],
+        f[G2 * LANES + lane],
+        f[H2 * LANES + lane],
+    )
     g0 = v_first - v_last - g1 - g2
     h0 = f[SUM * LANES + lane] + start * v_first - end * v_last - h1 - h2
     for k in range(3):
         axis = j[(AXIS + k) * LANES + lane]
         g, h = (g0, h0) if k == 0 else ((g1, h1) if k == 1 else (g2, h2))
-        if j[ENTERED * LANES + lane] == axis: g, h = g - v_first, h - start * v_first
-        if j[LEFT * LANES + lane] == axis: g, h = g + v_last, h + end * v_last
+        if j[ENTERED * LANES + lane] == axis:
+            g, h = g - v_first, h - start * v_first
+        if j[LEFT * LANES + lane] == axis:
+            g, h = g + v_last, h + end * v_last
         inverse = f[(INVERSE + k) * LANES + lane]
-        if inverse == np.inf: inverse = 0.0  # parallel to this axis: no crossing, no derivative
+        if inverse == np.inf:
+            inverse = 0.0  # parallel to this axis: no crossing, no derivative
         d_source[axis] = (h - g) * inverse
         d_target[axis] = -h * inverse
 
@@ -371,21 +507,53 @@ _NODE = 0.5 / math.sqrt(3.0)  # of a cell's length, from its middle
 def _blend(c, x0, x1, x2, below, above):
     "Interpolant and its derivatives along axes 1 and 2, from eight corners, coordinates in the cell, and which corners exist."
     (l0, l1, l2), (h0, h1, h2) = below, above
-    w0, u0, w1, u1, w2, u2 = (1.0 - x0) * l0, x0 * h0, (1.0 - x1) * l1, x1 * h1, (1.0 - x2) * l2, x2 * h2
-    c00, c01, c10, c11 = c[0] * w0 + c[4] * u0, c[1] * w0 + c[5] * u0, c[2] * w0 + c[6] * u0, c[3] * w0 + c[7] * u0
+    w0, u0, w1, u1, w2, u2 = (
+        (1.0 - x0) * l0,
+        x0 * h0,
+        (1.0 - x1) * l1,
+        x1 * h1,
+        (1.0 - x2) * l2,
+        x2 * h2,
+    )
+    c00, c01, c10, c11 = (
+        c[0] * w0 + c[4] * u0,
+        c[1] * w0 + c[5] * u0,
+        c[2] * w0 + c[6] * u0,
+        c[3] * w0 + c[7] * u0,
+    )
     c0, c1 = c00 * w1 + c10 * u1, c01 * w1 + c11 * u1
-    return c0 * w2 + c1 * u2, (c10 * h1 - c00 * l1) * w2 + (c11 * h1 - c01 * l1) * u2, c1 * h2 - c0 * l2
+    return (
+        c0 * w2 + c1 * u2,
+        (c10 * h1 - c00 * l1) * w2 + (c11 * h1 - c01 * l1) * u2,
+        c1 * h2 - c0 * l2,
+    )
 
 
 @njit(inline="always")
 def _corners(f, j, lane):
     "Index of the first voxel of a lane's cell, steps to the others along each axis, and which exist below and above."
-    z0, z1, z2 = _get(f, CELL * LANES + lane), _get(f, (CELL + 1) * LANES + lane), _get(f, (CELL + 2) * LANES + lane)
+    z0, z1, z2 = (
+        _get(f, CELL * LANES + lane),
+        _get(f, (CELL + 1) * LANES + lane),
+        _get(f, (CELL + 2) * LANES + lane),
+    )
     l0, l1, l2 = z0 >= 0.0, z1 >= 0.0, z2 >= 0.0
-    h0, h1, h2 = z0 < _get(f, LAST * LANES + lane), z1 < _get(f, (LAST + 1) * LANES + lane), z2 < _get(f, (LAST + 2) * LANES + lane)
-    stride0, stride1, stride2 = abs(_get(j, STRIDE * LANES + lane)), abs(_get(j, (STRIDE + 1) * LANES + lane)), abs(_get(j, (STRIDE + 2) * LANES + lane))
+    h0, h1, h2 = (
+        z0 < _get(f, LAST * LANES + lane),
+        z1 < _get(f, (LAST + 1) * LANES + lane),
+        z2 < _get(f, (LAST + 2) * LANES + lane),
+    )
+    stride0, stride1, stride2 = (
+        abs(_get(j, STRIDE * LANES + lane)),
+        abs(_get(j, (STRIDE + 1) * LANES + lane)),
+        abs(_get(j, (STRIDE + 2) * LANES + lane)),
+    )
     up0, up1, up2 = stride0 if l0 & h0 else 0, stride1 if l1 & h1 else 0, stride2 if l2 & h2 else 0
-    i = _get(j, OFFSET * LANES + lane) + _get(j, (OFFSET + 1) * LANES + lane) + _get(j, (OFFSET + 2) * LANES + lane)
+    i = (
+        _get(j, OFFSET * LANES + lane)
+        + _get(j, (OFFSET + 1) * LANES + lane)
+        + _get(j, (OFFSET + 2) * LANES + lane)
+    )
     below = (1.0 if l0 else 0.0, 1.0 if l1 else 0.0, 1.0 if l2 else 0.0)
     above = (1.0 if h0 else 0.0, 1.0 if h1 else 0.0, 1.0 if h2 else 0.0)
     return i, up0, up1, up2, below, above
@@ -393,8 +561,16 @@ def _corners(f, j, lane):
 
 @njit(inline="always")
 def _values(volume, i, up0, up1, up2):
-    return (float(_voxel(volume, i)), float(_voxel(volume, i + up2)), float(_voxel(volume, i + up1)), float(_voxel(volume, i + up1 + up2)),
-            float(_voxel(volume, i + up0)), float(_voxel(volume, i + up0 + up2)), float(_voxel(volume, i + up0 + up1)), float(_voxel(volume, i + up0 + up1 + up2)))
+    return (
+        float(_voxel(volume, i)),
+        float(_voxel(volume, i + up2)),
+        float(_voxel(volume, i + up1)),
+        float(_voxel(volume, i + up1 + up2)),
+        float(_voxel(volume, i + up0)),
+        float(_voxel(volume, i + up0 + up2)),
+        float(_voxel(volume, i + up0 + up1)),
+        float(_voxel(volume, i + up0 + up1 + up2)),
+    )
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #9b1bcd0a
 @_compiled(cache=False, fastmath={"nsz", "contract"})
@@ -402,31 +578,76 @@ def _cell(f, j, lane, i):
     "Take a lane to its next cell; returns the two points, their coordinates in the cell, half its length, and whether there are more cells."
     alpha, end = _get(f, ALPHA * LANES + lane), _get(f, END * LANES + lane)
     inverse0 = _get(f, INVERSE * LANES + lane)
-    s0, s1, s2 = _get(f, ORIGIN * LANES + lane), _get(f, (ORIGIN + 1) * LANES + lane), _get(f, (ORIGIN + 2) * LANES + lane)
-    d0, d1, d2 = _get(f, SLOPE * LANES + lane), _get(f, (SLOPE + 1) * LANES + lane), _get(f, (SLOPE + 2) * LANES + lane)
-    plane0, plane1, plane2 = _get(f, PLANE * LANES + lane), _get(f, (PLANE + 1) * LANES + lane), _get(f, (PLANE + 2) * LANES + lane)
-    a0, a1, a2 = (plane0 - s0) * inverse0, (plane1 - s1) * _get(f, (INVERSE + 1) * LANES + lane), (plane2 - s2) * _get(f, (INVERSE + 2) * LANES + lane)
+    s0, s1, s2 = (
+        _get(f, ORIGIN * LANES + lane),
+        _get(f, (ORIGIN + 1) * LANES + lane),
+        _get(f, (ORIGIN + 2) * LANES + lane),
+    )
+    d0, d1, d2 = (
+        _get(f, SLOPE * LANES + lane),
+        _get(f, (SLOPE + 1) * LANES + lane),
+        _get(f, (SLOPE + 2) * LANES + lane),
+    )
+    plane0, plane1, plane2 = (
+        _get(f, PLANE * LANES + lane),
+        _get(f, (PLANE + 1) * LANES + lane),
+        _get(f, (PLANE + 2) * LANES + lane),
+    )
+    a0, a1, a2 = (
+        (plane0 - s0) * inverse0,
+        (plane1 - s1) * _get(f, (INVERSE + 1) * LANES + lane),
+        (plane2 - s2) * _get(f, (INVERSE + 2) * LANES + lane),
+    )
     first = a1 if a1 < a2 else a2
     first = a0 if a0 < first else first
     more = first < end
     b = first if more else end
-    z0, z1, z2 = _get(f, CELL * LANES + lane), _get(f, (CELL + 1) * LANES + lane), _get(f, (CELL + 2) * LANES + lane)
+    z0, z1, z2 = (
+        _get(f, CELL * LANES + lane),
+        _get(f, (CELL + 1) * LANES + lane),
+        _get(f, (CELL + 2) * LANES + lane),
+    )
     p, q = 0.5 * (alpha + b) - _NODE * (b - alpha), 0.5 * (alpha + b) + _NODE * (b - alpha)
     at_p = (s0 + p * d0 - (z0 + 1.0), s1 + p * d1 - (z1 + 1.0), s2 + p * d2 - (z2 + 1.0))
     at_q = (s0 + q * d0 - (z0 + 1.0), s1 + q * d1 - (z1 + 1.0), s2 + q * d2 - (z2 + 1.0))
 
-    up0, up1, up2 = _get(f, STEP * LANES + lane), _get(f, (STEP + 1) * LANES + lane), _get(f, (STEP + 2) * LANES + lane)
-    stride0, stride1, stride2 = _get(j, STRIDE * LANES + lane), _get(j, (STRIDE + 1) * LANES + lane), _get(j, (STRIDE + 2) * LANES + lane)
+    up0, up1, up2 = (
+        _get(f, STEP * LANES + lane),
+        _get(f, (STEP + 1) * LANES + lane),
+        _get(f, (STEP + 2) * LANES + lane),
+    )
+    stride0, stride1, stride2 = (
+        _get(j, STRIDE * LANES + lane),
+        _get(j, (STRIDE + 1) * LANES + lane),
+        _get(j, (STRIDE + 2) * LANES + lane),
+    )
     there = alpha + PREFETCH * abs(inverse0)
-    planes1, planes2 = np.floor((there - a1) * abs(d1)) + 1.0, np.floor((there - a2) * abs(d2)) + 1.0
-    aside = planes1 * _get(f, (SPACING + 1) * LANES + lane) + planes2 * _get(f, (SPACING + 2) * LANES + lane)
+    planes1, planes2 = (
+        np.floor((there - a1) * abs(d1)) + 1.0,
+        np.floor((there - a2) * abs(d2)) + 1.0,
+    )
+    aside = planes1 * _get(f, (SPACING + 1) * LANES + lane) + planes2 * _get(
+        f, (SPACING + 2) * LANES + lane
+    )
     _put(j, AHEAD * LANES + lane, i + PREFETCH * stride0 + int(aside))
     go0, go1, go2 = more & (a0 <= b), more & (a1 <= b), more & (a2 <= b)
     # the offset of a cell is that of its lower corner, or of its upper one if there is no lower
-    on0, on1, on2 = go0 & (z0 + min(up0, 0.0) >= 0.0), go1 & (z1 + min(up1, 0.0) >= 0.0), go2 & (z2 + min(up2, 0.0) >= 0.0)
+    on0, on1, on2 = (
+        go0 & (z0 + min(up0, 0.0) >= 0.0),
+        go1 & (z1 + min(up1, 0.0) >= 0.0),
+        go2 & (z2 + min(up2, 0.0) >= 0.0),
+    )
     _put(j, OFFSET * LANES + lane, _get(j, OFFSET * LANES + lane) + (stride0 if on0 else 0))
-    _put(j, (OFFSET + 1) * LANES + lane, _get(j, (OFFSET + 1) * LANES + lane) + (stride1 if on1 else 0))
-    _put(j, (OFFSET + 2) * LANES + lane, _get(j, (OFFSET + 2) * LANES + lane) + (stride2 if on2 else 0))
+    _put(
+        j,
+        (OFFSET + 1) * LANES + lane,
+        _get(j, (OFFSET + 1) * LANES + lane) + (stride1 if on1 else 0),
+    )
+    _put(
+        j,
+        (OFFSET + 2) * LANES + lane,
+        _get(j, (OFFSET + 2) * LANES + lane) + (stride2 if on2 else 0),
+    )
     _put(f, CELL * LANES + lane, z0 + (up0 if go0 else 0.0))
     _put(f, (CELL + 1) * LANES + lane, z1 + (up1 if go1 else 0.0))
     _put(f, (CELL + 2) * LANES + lane, z2 + (up2 if go2 else 0.0))
@@ -459,7 +680,10 @@ def _march_cells(volume, f, j, with_gradient):
         for lane in range(LANES):
             ahead = j[AHEAD * LANES + lane]
             _prefetch(volume, ahead)
-            _prefetch(volume, ahead + abs(j[(STRIDE + 1) * LANES + lane]) + abs(j[(STRIDE + 2) * LANES + lane]))
+            _prefetch(
+                volume,
+                ahead + abs(j[(STRIDE + 1) * LANES + lane]) + abs(j[(STRIDE + 2) * LANES + lane]),
+            )
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #024bba00
 @_compiled()
@@ -474,7 +698,8 @@ def _at(lane, volume, size, strides, f, alpha):
             upper = (corner >> a) & 1
             voxel = int(cell) - 1 + upper
             weight *= p - cell if upper else 1.0 - (p - cell)
-            if voxel < 0 or voxel > size[a] - 2: weight, voxel = 0.0, 0
+            if voxel < 0 or voxel > size[a] - 2:
+                weight, voxel = 0.0, 0
             i += voxel * strides[a]
         total += weight * float(_voxel(volume, i))
     return total
@@ -486,8 +711,17 @@ def _leave_cells(lane, volume, size, strides, f, j, d_source, d_target):
     start, end = f[START * LANES + lane], f[END * LANES + lane]
     v_start = _at(lane, volume, size, strides, f, start) if start == 0.0 else 0.0
     v_end = _at(lane, volume, size, strides, f, end) if end == 1.0 else 0.0
-    g1, h1, g2, h2 = f[G1 * LANES + lane], f[H1 * LANES + lane], f[G2 * LANES + lane], f[H2 * LANES + lane]
-    d0, d1, d2 = f[SLOPE * LANES + lane], f[(SLOPE + 1) * LANES + lane], f[(SLOPE + 2) * LANES + lane]
+    g1, h1, g2, h2 = (
+        f[G1 * LANES + lane],
+        f[H1 * LANES + lane],
+        f[G2 * LANES + lane],
+        f[H2 * LANES + lane],
+    )
+    d0, d1, d2 = (
+        f[SLOPE * LANES + lane],
+        f[(SLOPE + 1) * LANES + lane],
+        f[(SLOPE + 2) * LANES + lane],
+    )
     g0 = (v_end - v_start - d1 * g1 - d2 * g2) / d0
     h0 = (end * v_end - start * v_start - f[SUM * LANES + lane] - d1 * h1 - d2 * h2) / d0
     for k in range(3):
@@ -506,19 +740,42 @@ def _march_samples(volume, f, j, n_points, with_gradient):
             low = min(low, (f[START * LANES + lane] - f[ENTER * LANES + lane]) / span)
             high = max(high, (f[END * LANES + lane] - f[ENTER * LANES + lane]) / span)
     scale = 1.0 / (n_points - 1)
-    for n in range(max(0, math.floor(low * (n_points - 1))), min(n_points, math.ceil(high * (n_points - 1)) + 1)):
+    for n in range(
+        max(0, math.floor(low * (n_points - 1))),
+        min(n_points, math.ceil(high * (n_points - 1)) + 1),
+    ):
         for lane in range(LANES):
             enter, leave = _get(f, ENTER * LANES + lane), _get(f, LEAVE * LANES + lane)
             alpha, weight = enter + (leave - enter) * (n * scale), (leave - enter) * scale
-            s0, s1, s2 = _get(f, ORIGIN * LANES + lane), _get(f, (ORIGIN + 1) * LANES + lane), _get(f, (ORIGIN + 2) * LANES + lane)
-            d0, d1, d2 = _get(f, SLOPE * LANES + lane), _get(f, (SLOPE + 1) * LANES + lane), _get(f, (SLOPE + 2) * LANES + lane)
+            s0, s1, s2 = (
+                _get(f, ORIGIN * LANES + lane),
+                _get(f, (ORIGIN + 1) * LANES + lane),
+                _get(f, (ORIGIN + 2) * LANES + lane),
+            )
+            d0, d1, d2 = (
+                _get(f, SLOPE * LANES + lane),
+                _get(f, (SLOPE + 1) * LANES + lane),
+                _get(f, (SLOPE + 2) * LANES + lane),
+            )
             p0, p1, p2 = s0 + alpha * d0, s1 + alpha * d1, s2 + alpha * d2
-            last0, last1, last2 = _get(f, LAST * LANES + lane), _get(f, (LAST + 1) * LANES + lane), _get(f, (LAST + 2) * LANES + lane)
-            z0, z1, z2 = min(max(np.floor(p0) - 1.0, -1.0), last0), min(max(np.floor(p1) - 1.0, -1.0), last1), min(max(np.floor(p2) - 1.0, -1.0), last2)
+            last0, last1, last2 = (
+                _get(f, LAST * LANES + lane),
+                _get(f, (LAST + 1) * LANES + lane),
+                _get(f, (LAST + 2) * LANES + lane),
+            )
+            z0, z1, z2 = (
+                min(max(np.floor(p0) - 1.0, -1.0), last0),
+                min(max(np.floor(p1) - 1.0, -1.0), last1),
+                min(max(np.floor(p2) - 1.0, -1.0), last2),
+            )
             _put(f, CELL * LANES + lane, z0)
             _put(f, (CELL + 1) * LANES + lane, z1)
             _put(f, (CELL + 2) * LANES + lane, z2)
-            stride0, stride1, stride2 = abs(_get(f, SPACING * LANES + lane)), abs(_get(f, (SPACING + 1) * LANES + lane)), abs(_get(f, (SPACING + 2) * LANES + lane))
+            stride0, stride1, stride2 = (
+                abs(_get(f, SPACING * LANES + lane)),
+                abs(_get(f, (SPACING + 1) * LANES + lane)),
+                abs(_get(f, (SPACING + 2) * LANES + lane)),
+            )
             _put(j, OFFSET * LANES + lane, int(max(z0, 0.0) * stride0))
             _put(j, (OFFSET + 1) * LANES + lane, int(max(z1, 0.0) * stride1))
             _put(j, (OFFSET + 2) * LANES + lane, int(max(z2, 0.0) * stride2))
@@ -550,8 +807,12 @@ def _leave_samples(lane, f, j, image, d_source, d_target):
     for a in range(3):
         h = d_target[a]
         d_source[a] -= h
-        for alpha, axis, factor in ((enter, j[ENTERED * LANES + lane], p - q - image / (leave - enter)), (leave, j[LEFT * LANES + lane], q + image / (leave - enter))):
-            if axis != a: continue
+        for alpha, axis, factor in (
+            (enter, j[ENTERED * LANES + lane], p - q - image / (leave - enter)),
+            (leave, j[LEFT * LANES + lane], q + image / (leave - enter)),
+        ):
+            if axis != a:
+                continue
             d_source[a] += factor * (alpha - 1.0) / f[(DIRECTION + a) * LANES + lane]
             d_target[a] -= factor * alpha / f[(DIRECTION + a) * LANES + lane]
 
@@ -562,12 +823,26 @@ def _finish(lane, ray, f, j, image, d_source, d_target, with_gradient):
     status = j[STATUS * LANES + lane]
     nothing = np.nan if status < 0 else 0.0
     image[ray] = f[SUM * LANES + lane] if status > 0 else nothing
-    if with_gradient and status < 1: d_source[ray], d_target[ray] = nothing, nothing
+    if with_gradient and status < 1:
+        d_source[ray], d_target[ray] = nothing, nothing
     return status > 0
 
 
 @_compiled()
-def _trace_siddon(volume, shape, strides, source, target, rays, occupied, bricks, image, d_source, d_target, with_gradient):
+def _trace_siddon(
+    volume,
+    shape,
+    strides,
+    source,
+    target,
+    rays,
+    occupied,
+    bricks,
+    image,
+    d_source,
+    d_target,
+    with_gradient,
+):
     "Trace some rays of one image, `LANES` at a time."
     f, j = np.zeros(N_FLOATS * LANES), np.zeros(N_INTS * LANES, np.int64)
     for first in range(0, len(rays), LANES):
@@ -577,35 +852,67 @@ def _trace_siddon(volume, shape, strides, source, target, rays, occupied, bricks
         for lane in range(len(group)):
             ray = group[lane]
             walked = _finish(lane, ray, f, j, image, d_source, d_target, with_gradient)
-            if walked and with_gradient: _leave_voxels(lane, volume, f, j, d_source[ray], d_target[ray])
+            if walked and with_gradient:
+                _leave_voxels(lane, volume, f, j, d_source[ray], d_target[ray])
 
 
 @_compiled()
-def _trace_cells(volume, shape, strides, source, target, rays, occupied, bricks, image, d_source, d_target, with_gradient):
+def _trace_cells(
+    volume,
+    shape,
+    strides,
+    source,
+    target,
+    rays,
+    occupied,
+    bricks,
+    image,
+    d_source,
+    d_target,
+    with_gradient,
+):
     "The same, trilinear."
     size = (shape[0] + 1, shape[1] + 1, shape[2] + 1)
     f, j = np.zeros(N_FLOATS * LANES), np.zeros(N_INTS * LANES, np.int64)
     for first in range(0, len(rays), LANES):
         group = rays[first : first + LANES]
-        if _begin(group, source, target, size, strides, 1.0, 0, 0, occupied, bricks, f, j) > 0: _march_cells(volume, f, j, with_gradient)
+        if _begin(group, source, target, size, strides, 1.0, 0, 0, occupied, bricks, f, j) > 0:
+            _march_cells(volume, f, j, with_gradient)
         for lane in range(len(group)):
             ray = group[lane]
             walked = _finish(lane, ray, f, j, image, d_source, d_target, with_gradient)
-            if walked and with_gradient: _leave_cells(lane, volume, size, strides, f, j, d_source[ray], d_target[ray])
+            if walked and with_gradient:
+                _leave_cells(lane, volume, size, strides, f, j, d_source[ray], d_target[ray])
 
 
 @_compiled()
-def _trace_samples(volume, shape, strides, source, target, rays, occupied, bricks, image, d_source, d_target, with_gradient, n_points):
+def _trace_samples(
+    volume,
+    shape,
+    strides,
+    source,
+    target,
+    rays,
+    occupied,
+    bricks,
+    image,
+    d_source,
+    d_target,
+    with_gradient,
+    n_points,
+):
     "The same, from `n_points` samples of each ray."
     size = (shape[0] + 1, shape[1] + 1, shape[2] + 1)
     f, j = np.zeros(N_FLOATS * LANES), np.zeros(N_INTS * LANES, np.int64)
     for first in range(0, len(rays), LANES):
         group = rays[first : first + LANES]
-        if _begin(group, source, target, size, strides, 1.0, 0, 0, occupied, bricks, f, j) > 0: _march_samples(volume, f, j, n_points, with_gradient)
+        if _begin(group, source, target, size, strides, 1.0, 0, 0, occupied, bricks, f, j) > 0:
+            _march_samples(volume, f, j, n_points, with_gradient)
         for lane in range(len(group)):
             ray = group[lane]
             walked = _finish(lane, ray, f, j, image, d_source, d_target, with_gradient)
-            if not (walked and with_gradient): continue
+            if not (walked and with_gradient):
+                continue
             for k in range(3):
                 axis = j[(AXIS + k) * LANES + lane]
                 d_source[ray, axis] = f[(G0 + 2 * k) * LANES + lane]
@@ -617,29 +924,51 @@ CHANNELS, MAXIMUM, ADJOINT = 0, 1, 2
 
 
 @_compiled()
-def _visit_voxels(task, lane, ray, volume, labels, f, j, pixels, d_source, d_target, places, gradient):
+def _visit_voxels(
+    task, lane, ray, volume, labels, f, j, pixels, d_source, d_target, places, gradient
+):
     "Walk one ray voxel by voxel; `pixels` [C, N] are written, or read by the adjoint."
     alpha, end = f[ALPHA * LANES + lane], f[END * LANES + lane]
-    s0, s1, s2 = f[ORIGIN * LANES + lane], f[(ORIGIN + 1) * LANES + lane], f[(ORIGIN + 2) * LANES + lane]
-    i0, i1, i2 = f[INVERSE * LANES + lane], f[(INVERSE + 1) * LANES + lane], f[(INVERSE + 2) * LANES + lane]
-    p0, p1, p2 = f[PLANE * LANES + lane], f[(PLANE + 1) * LANES + lane], f[(PLANE + 2) * LANES + lane]
-    voxel, entered, left = j[VOXEL * LANES + lane], j[ENTERED * LANES + lane], j[LEFT * LANES + lane]
-    if alpha > f[ENTER * LANES + lane]: entered = -1
+    s0, s1, s2 = (
+        f[ORIGIN * LANES + lane],
+        f[(ORIGIN + 1) * LANES + lane],
+        f[(ORIGIN + 2) * LANES + lane],
+    )
+    i0, i1, i2 = (
+        f[INVERSE * LANES + lane],
+        f[(INVERSE + 1) * LANES + lane],
+        f[(INVERSE + 2) * LANES + lane],
+    )
+    p0, p1, p2 = (
+        f[PLANE * LANES + lane],
+        f[(PLANE + 1) * LANES + lane],
+        f[(PLANE + 2) * LANES + lane],
+    )
+    voxel, entered, left = (
+        j[VOXEL * LANES + lane],
+        j[ENTERED * LANES + lane],
+        j[LEFT * LANES + lane],
+    )
+    if alpha > f[ENTER * LANES + lane]:
+        entered = -1
     while alpha < end:
         a0, a1, a2 = (p0 - s0) * i0, (p1 - s1) * i1, (p2 - s2) * i2
         k = 0 if a0 <= a1 and a0 <= a2 else (1 if a1 <= a2 else 2)
         b = a0 if k == 0 else (a1 if k == 1 else a2)
         inside = b < end
         exit = j[(AXIS + k) * LANES + lane]
-        if not inside: b, exit = end, left
+        if not inside:
+            b, exit = end, left
         channel = 0
-        if len(labels): channel = int(labels[voxel])
+        if len(labels):
+            channel = int(labels[voxel])
         if b > alpha and 0 <= channel < len(pixels):
             if task == ADJOINT:
                 gradient[voxel] += pixels[channel, ray] * (b - alpha)
             elif task == MAXIMUM:
                 v = _voxel(volume, voxel)
-                if places[channel, ray] < 0 or v > _voxel(volume, places[channel, ray]): places[channel, ray] = voxel
+                if places[channel, ray] < 0 or v > _voxel(volume, places[channel, ray]):
+                    places[channel, ray] = voxel
             else:
                 v = float(_voxel(volume, voxel))
                 pixels[channel, ray] += (b - alpha) * v
@@ -653,16 +982,36 @@ def _visit_voxels(task, lane, ray, volume, labels, f, j, pixels, d_source, d_tar
                         d_source[channel, ray, exit] += weight * (b - 1.0)
                         d_target[channel, ray, exit] -= weight * b
         alpha, entered = b, exit
-        if not inside: break
+        if not inside:
+            break
         voxel += j[(STRIDE + k) * LANES + lane]
         step = f[(STEP + k) * LANES + lane]
-        if k == 0: p0 += step
-        elif k == 1: p1 += step
-        else: p2 += step
+        if k == 0:
+            p0 += step
+        elif k == 1:
+            p1 += step
+        else:
+            p2 += step
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #c4a8958c
 @_compiled()
-def _visit_cell(task, lane, ray, volume, labels, size, strides, f, cell, alphas, weights, pixels, d_source, d_target, gradient):
+def _visit_cell(
+    task,
+    lane,
+    ray,
+    volume,
+    labels,
+    size,
+    strides,
+    f,
+    cell,
+    alphas,
+    weights,
+    pixels,
+    d_source,
+    d_target,
+    gradient,
+):
     "Work on `alphas[i]` with `weights[i]` in one cell of a ray."
     for corner in range(8):
         i, inside = 0, True
@@ -670,16 +1019,28 @@ def _visit_cell(task, lane, ray, volume, labels, size, strides, f, cell, alphas,
             voxel = int(cell[a]) - 1 + ((corner >> a) & 1)
             inside &= 0 <= voxel < size[a] - 1
             i += voxel * strides[a]
-        if not inside: continue
+        if not inside:
+            continue
         channel = 0
-        if len(labels): channel = int(labels[i])
-        if not 0 <= channel < len(pixels): continue
+        if len(labels):
+            channel = int(labels[i])
+        if not 0 <= channel < len(pixels):
+            continue
         v = 0.0 if task == ADJOINT else float(_voxel(volume, i))
         for n in range(2):
-            if weights[n] == 0.0: continue
+            if weights[n] == 0.0:
+                continue
             x = f[SOURCE * LANES + lane] + alphas[n] * f[DIRECTION * LANES + lane] - cell[0]
-            y = f[(SOURCE + 1) * LANES + lane] + alphas[n] * f[(DIRECTION + 1) * LANES + lane] - cell[1]
-            z = f[(SOURCE + 2) * LANES + lane] + alphas[n] * f[(DIRECTION + 2) * LANES + lane] - cell[2]
+            y = (
+                f[(SOURCE + 1) * LANES + lane]
+                + alphas[n] * f[(DIRECTION + 1) * LANES + lane]
+                - cell[1]
+            )
+            z = (
+                f[(SOURCE + 2) * LANES + lane]
+                + alphas[n] * f[(DIRECTION + 2) * LANES + lane]
+                - cell[2]
+            )
             wx, sx = (x, 1.0) if corner & 1 else (1.0 - x, -1.0)
             wy, sy = (y, 1.0) if corner & 2 else (1.0 - y, -1.0)
             wz, sz = (z, 1.0) if corner & 4 else (1.0 - z, -1.0)
@@ -688,7 +1049,8 @@ def _visit_cell(task, lane, ray, volume, labels, size, strides, f, cell, alphas,
                 continue
             weight = weights[n] * v
             pixels[channel, ray] += weight * wx * wy * wz
-            if len(d_source) == 0: continue
+            if len(d_source) == 0:
+                continue
             gx, gy, gz = weight * sx * wy * wz, weight * wx * sy * wz, weight * wx * wy * sz
             d_source[channel, ray, 0] += gx
             d_source[channel, ray, 1] += gy
@@ -705,7 +1067,8 @@ def _critical_points(f0, f1, f2, f3):
     c2 = 9.0 * f0 - 22.5 * f1 + 18.0 * f2 - 4.5 * f3
     c3 = -4.5 * f0 + 13.5 * f1 - 13.5 * f2 + 4.5 * f3
     root = c2 * c2 - 3.0 * c1 * c3  # of 3 c3 x^2 + 2 c2 x + c1
-    if root < 0.0: return -1.0, -1.0
+    if root < 0.0:
+        return -1.0, -1.0
     q = -(c2 + math.copysign(math.sqrt(root), c2))
     return (q / (3.0 * c3) if c3 != 0.0 else -1.0), (c1 / q if q != 0.0 else -1.0)
 
@@ -717,8 +1080,13 @@ def _try(lane, ray, volume, labels, size, strides, f, alpha, place, axis, best, 
     if len(labels):
         i = 0
         for a in range(3):
-            voxel = int(math.floor(f[(SOURCE + a) * LANES + lane] + alpha * f[(DIRECTION + a) * LANES + lane] - 0.5))
-            if voxel < 0 or voxel >= size[a] - 1: return v
+            voxel = int(
+                math.floor(
+                    f[(SOURCE + a) * LANES + lane] + alpha * f[(DIRECTION + a) * LANES + lane] - 0.5
+                )
+            )
+            if voxel < 0 or voxel >= size[a] - 1:
+                return v
             i += voxel * strides[a]
         channel = int(labels[i])
     if 0 <= channel < len(best) and v > best[channel]:
@@ -727,7 +1095,24 @@ def _try(lane, ray, volume, labels, size, strides, f, alpha, place, axis, best, 
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #36bcb1cb
 @_compiled()
-def _visit_cells(task, lane, ray, volume, labels, size, strides, f, j, pixels, d_source, d_target, best, places, axes, gradient):
+def _visit_cells(
+    task,
+    lane,
+    ray,
+    volume,
+    labels,
+    size,
+    strides,
+    f,
+    j,
+    pixels,
+    d_source,
+    d_target,
+    best,
+    places,
+    axes,
+    gradient,
+):
     "Walk one ray cell by cell."
     alpha, end = f[ALPHA * LANES + lane], f[END * LANES + lane]
     cell, plane = np.zeros(3), np.zeros(3)
@@ -735,65 +1120,165 @@ def _visit_cells(task, lane, ray, volume, labels, size, strides, f, j, pixels, d
         a = j[(AXIS + k) * LANES + lane]
         cell[a], plane[a] = f[(CELL + k) * LANES + lane] + 1.0, f[(PLANE + k) * LANES + lane]
     axis = j[ENTERED * LANES + lane]
-    if task == MAXIMUM: before = _try(lane, ray, volume, labels, size, strides, f, alpha, alpha, axis, best, places, axes)
+    if task == MAXIMUM:
+        before = _try(
+            lane, ray, volume, labels, size, strides, f, alpha, alpha, axis, best, places, axes
+        )
     while alpha < end:
         b, axis = end, -1
         for a in range(3):
             d = f[(DIRECTION + a) * LANES + lane]
             at = np.inf if d == 0.0 else (plane[a] - f[(SOURCE + a) * LANES + lane]) * (1.0 / d)
-            if at < b: b, axis = at, a
+            if at < b:
+                b, axis = at, a
         if task == MAXIMUM:
             third = (b - alpha) / 3.0
             f1 = _at(lane, volume, size, strides, f, alpha + third)
             f2 = _at(lane, volume, size, strides, f, alpha + 2.0 * third)
-            after = _try(lane, ray, volume, labels, size, strides, f, b, b, axis if axis >= 0 else j[LEFT * LANES + lane], best, places, axes)
+            after = _try(
+                lane,
+                ray,
+                volume,
+                labels,
+                size,
+                strides,
+                f,
+                b,
+                b,
+                axis if axis >= 0 else j[LEFT * LANES + lane],
+                best,
+                places,
+                axes,
+            )
             for x in _critical_points(before, f1, f2, after):
                 at = alpha + x * (b - alpha)
-                if 0.0 < x < 1.0: _try(lane, ray, volume, labels, size, strides, f, at, at, -1, best, places, axes)
+                if 0.0 < x < 1.0:
+                    _try(
+                        lane, ray, volume, labels, size, strides, f, at, at, -1, best, places, axes
+                    )
             before = after
         elif b > alpha:
             middle, half = 0.5 * (alpha + b), 0.5 * (b - alpha)
-            points, weights = (middle - _NODE * (b - alpha), middle + _NODE * (b - alpha)), (half, half)
-            _visit_cell(task, lane, ray, volume, labels, size, strides, f, cell, points, weights, pixels, d_source, d_target, gradient)
+            points, weights = (
+                (middle - _NODE * (b - alpha), middle + _NODE * (b - alpha)),
+                (half, half),
+            )
+            _visit_cell(
+                task,
+                lane,
+                ray,
+                volume,
+                labels,
+                size,
+                strides,
+                f,
+                cell,
+                points,
+                weights,
+                pixels,
+                d_source,
+                d_target,
+                gradient,
+            )
         alpha = b
-        if axis < 0: break
+        if axis < 0:
+            break
         step = 1.0 if f[(DIRECTION + axis) * LANES + lane] > 0 else -1.0
         cell[axis] += step
         plane[axis] += step
 
 
 @_compiled()
-def _visit_samples(task, lane, ray, volume, labels, size, strides, f, n_points, pixels, d_source, d_target, best, places, axes, gradient):
+def _visit_samples(
+    task,
+    lane,
+    ray,
+    volume,
+    labels,
+    size,
+    strides,
+    f,
+    n_points,
+    pixels,
+    d_source,
+    d_target,
+    best,
+    places,
+    axes,
+    gradient,
+):
     "Visit the samples of one ray that lie between its ends."
     enter, leave = f[ENTER * LANES + lane], f[LEAVE * LANES + lane]
     start, end = f[START * LANES + lane], f[END * LANES + lane]
     span, cell = leave - enter, np.zeros(3)
-    low, high = math.floor((start - enter) / span * (n_points - 1)), math.ceil((end - enter) / span * (n_points - 1))
+    low, high = (
+        math.floor((start - enter) / span * (n_points - 1)),
+        math.ceil((end - enter) / span * (n_points - 1)),
+    )
     for n in range(max(0, low), min(n_points, high + 1)):
         alpha = enter + span * (n * (1.0 / (n_points - 1)))
         if task == MAXIMUM:
-            _try(lane, ray, volume, labels, size, strides, f, alpha, float(n), 3, best, places, axes)
+            _try(
+                lane, ray, volume, labels, size, strides, f, alpha, float(n), 3, best, places, axes
+            )
             continue
         outside = False
         for a in range(3):
             p = f[(SOURCE + a) * LANES + lane] + alpha * f[(DIRECTION + a) * LANES + lane]
             outside |= p < 0.0 or p > size[a]
             cell[a] = min(max(math.floor(p), 0.0), size[a] - 1.0)
-        if outside: continue
+        if outside:
+            continue
         points, weights = (alpha, 0.0), (span / (n_points - 1), 0.0)
-        _visit_cell(task, lane, ray, volume, labels, size, strides, f, cell, points, weights, pixels, d_source, d_target, gradient)
+        _visit_cell(
+            task,
+            lane,
+            ray,
+            volume,
+            labels,
+            size,
+            strides,
+            f,
+            cell,
+            points,
+            weights,
+            pixels,
+            d_source,
+            d_target,
+            gradient,
+        )
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #fa4469c2
 SIDDON, CELLS, SAMPLES = 0, 1, 2
 
 
 @_compiled()
-def _trace_channels(volume, labels, shape, strides, source, target, rays, occupied, bricks, image, d_source, d_target, method, n_points):
+def _trace_channels(
+    volume,
+    labels,
+    shape,
+    strides,
+    source,
+    target,
+    rays,
+    occupied,
+    bricks,
+    image,
+    d_source,
+    d_target,
+    method,
+    n_points,
+):
     "Trace some rays of one image into `image` [C, N] and its derivatives [C, N, 3] (or [0, 0, 3]), all zero before."
     shift, grow = (0.5, 0) if method == SIDDON else (1.0, 1)
     size = (shape[0] + grow, shape[1] + grow, shape[2] + grow)
     f, j = np.zeros(N_FLOATS * LANES), np.zeros(N_INTS * LANES, np.int64)
-    no_best, no_places, no_alphas, no_axes = np.zeros(0), np.zeros((0, 0), np.int64), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.int32)
+    no_best, no_places, no_alphas, no_axes = (
+        np.zeros(0),
+        np.zeros((0, 0), np.int64),
+        np.zeros((0, 0), np.float32),
+        np.zeros((0, 0), np.int32),
+    )
     no_gradient = np.zeros(0, np.float32)
     for first in range(0, len(rays), LANES):
         group = rays[first : first + LANES]
@@ -801,43 +1286,149 @@ def _trace_channels(volume, labels, shape, strides, source, target, rays, occupi
         for lane in range(len(group)):
             ray, status = group[lane], j[STATUS * LANES + lane]
             if status < 0:
-                for c in range(len(image)): image[c, ray] = np.nan
-                for c in range(len(d_source)): d_source[c, ray], d_target[c, ray] = np.nan, np.nan
-            if status < 1: continue
+                for c in range(len(image)):
+                    image[c, ray] = np.nan
+                for c in range(len(d_source)):
+                    d_source[c, ray], d_target[c, ray] = np.nan, np.nan
+            if status < 1:
+                continue
             if method == SIDDON:
-                _visit_voxels(CHANNELS, lane, ray, volume, labels, f, j, image, d_source, d_target, no_places, no_gradient)
+                _visit_voxels(
+                    CHANNELS,
+                    lane,
+                    ray,
+                    volume,
+                    labels,
+                    f,
+                    j,
+                    image,
+                    d_source,
+                    d_target,
+                    no_places,
+                    no_gradient,
+                )
                 continue
             if method == CELLS:
-                _visit_cells(CHANNELS, lane, ray, volume, labels, size, strides, f, j, image, d_source, d_target, no_best, no_alphas, no_axes, no_gradient)
+                _visit_cells(
+                    CHANNELS,
+                    lane,
+                    ray,
+                    volume,
+                    labels,
+                    size,
+                    strides,
+                    f,
+                    j,
+                    image,
+                    d_source,
+                    d_target,
+                    no_best,
+                    no_alphas,
+                    no_axes,
+                    no_gradient,
+                )
             else:
-                _visit_samples(CHANNELS, lane, ray, volume, labels, size, strides, f, n_points, image, d_source, d_target, no_best, no_alphas, no_axes, no_gradient)
+                _visit_samples(
+                    CHANNELS,
+                    lane,
+                    ray,
+                    volume,
+                    labels,
+                    size,
+                    strides,
+                    f,
+                    n_points,
+                    image,
+                    d_source,
+                    d_target,
+                    no_best,
+                    no_alphas,
+                    no_axes,
+                    no_gradient,
+                )
             for c in range(len(d_source)):
-                if method == SAMPLES: _leave_samples(lane, f, j, image[c, ray], d_source[c, ray], d_target[c, ray])
+                if method == SAMPLES:
+                    _leave_samples(lane, f, j, image[c, ray], d_source[c, ray], d_target[c, ray])
                 else:
-                    for a in range(3): d_source[c, ray, a] -= d_target[c, ray, a]
+                    for a in range(3):
+                        d_source[c, ray, a] -= d_target[c, ray, a]
 
 
 @_compiled()
-def _trace_maximum(volume, labels, shape, strides, source, target, rays, voxels, alphas, axes, method, n_points):
+def _trace_maximum(
+    volume, labels, shape, strides, source, target, rays, voxels, alphas, axes, method, n_points
+):
     "Find the places of the maxima of some rays: in `voxels` [C, N] by Siddon, otherwise in `alphas` and `axes`."
     shift, grow = (0.5, 0) if method == SIDDON else (1.0, 1)
     size = (shape[0] + grow, shape[1] + grow, shape[2] + grow)
     f, j = np.zeros(N_FLOATS * LANES), np.zeros(N_INTS * LANES, np.int64)
-    nowhere, no_pixels, no_derivatives = np.zeros((1, 0), np.int32), np.zeros((max(len(voxels), len(alphas)), 0), np.float32), np.zeros((0, 0, 3), np.float32)
+    nowhere, no_pixels, no_derivatives = (
+        np.zeros((1, 0), np.int32),
+        np.zeros((max(len(voxels), len(alphas)), 0), np.float32),
+        np.zeros((0, 0, 3), np.float32),
+    )
     best, no_gradient = np.zeros(len(alphas)), np.zeros(0, np.float32)
     for first in range(0, len(rays), LANES):
         group = rays[first : first + LANES]
         _begin(group, source, target, size, strides, shift, 0, 0, nowhere[0], shape, f, j)
         for lane in range(len(group)):
             ray = group[lane]
-            if j[STATUS * LANES + lane] < 1: continue
+            if j[STATUS * LANES + lane] < 1:
+                continue
             best[:] = -np.inf
             if method == SIDDON:
-                _visit_voxels(MAXIMUM, lane, ray, volume, labels, f, j, no_pixels, no_derivatives, no_derivatives, voxels, no_gradient)
+                _visit_voxels(
+                    MAXIMUM,
+                    lane,
+                    ray,
+                    volume,
+                    labels,
+                    f,
+                    j,
+                    no_pixels,
+                    no_derivatives,
+                    no_derivatives,
+                    voxels,
+                    no_gradient,
+                )
             elif method == CELLS:
-                _visit_cells(MAXIMUM, lane, ray, volume, labels, size, strides, f, j, no_pixels, no_derivatives, no_derivatives, best, alphas, axes, no_gradient)
+                _visit_cells(
+                    MAXIMUM,
+                    lane,
+                    ray,
+                    volume,
+                    labels,
+                    size,
+                    strides,
+                    f,
+                    j,
+                    no_pixels,
+                    no_derivatives,
+                    no_derivatives,
+                    best,
+                    alphas,
+                    axes,
+                    no_gradient,
+                )
             else:
-                _visit_samples(MAXIMUM, lane, ray, volume, labels, size, strides, f, n_points, no_pixels, no_derivatives, no_derivatives, best, alphas, axes, no_gradient)
+                _visit_samples(
+                    MAXIMUM,
+                    lane,
+                    ray,
+                    volume,
+                    labels,
+                    size,
+                    strides,
+                    f,
+                    n_points,
+                    no_pixels,
+                    no_derivatives,
+                    no_derivatives,
+                    best,
+                    alphas,
+                    axes,
+                    no_gradient,
+                )
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #b5d4f972
 @_compiled(fastmath={"nsz", "contract"})
@@ -856,8 +1447,10 @@ def _spread_voxels(gradient, f, j, shares, voxels, pixels, n_slabs):
         for lane in range(LANES):
             _prefetch(gradient, j[AHEAD * LANES + lane])
             gradient[voxels[lane]] += shares[lane]
-            if shares[LANES + lane] != 0.0: gradient[voxels[LANES + lane]] += shares[LANES + lane]
-            if shares[2 * LANES + lane] != 0.0: gradient[voxels[2 * LANES + lane]] += shares[2 * LANES + lane]
+            if shares[LANES + lane] != 0.0:
+                gradient[voxels[LANES + lane]] += shares[LANES + lane]
+            if shares[2 * LANES + lane] != 0.0:
+                gradient[voxels[2 * LANES + lane]] += shares[2 * LANES + lane]
 
 
 @_compiled(fastmath={"nsz", "contract"})
@@ -876,47 +1469,130 @@ def _spread_cells(gradient, f, j, shares, voxels, pixels):
                 at_p = (p0 if x else 1.0 - p0) * (p1 if y else 1.0 - p1) * (p2 if z else 1.0 - p2)
                 at_q = (q0 if x else 1.0 - q0) * (q1 if y else 1.0 - q1) * (q2 if z else 1.0 - q2)
                 _put(shares, corner * LANES + lane, pixel * exists * (at_p + at_q))
-                _put(voxels, corner * LANES + lane, i + (up0 if x else 0) + (up1 if y else 0) + (up2 if z else 0))
+                _put(
+                    voxels,
+                    corner * LANES + lane,
+                    i + (up0 if x else 0) + (up1 if y else 0) + (up2 if z else 0),
+                )
             walking += 1 if more else 0
         for lane in range(LANES):
             ahead = j[AHEAD * LANES + lane]
             _prefetch(gradient, ahead)
-            _prefetch(gradient, ahead + abs(j[(STRIDE + 1) * LANES + lane]) + abs(j[(STRIDE + 2) * LANES + lane]))
+            _prefetch(
+                gradient,
+                ahead + abs(j[(STRIDE + 1) * LANES + lane]) + abs(j[(STRIDE + 2) * LANES + lane]),
+            )
         for corner in range(8):
-            for lane in range(LANES): gradient[voxels[corner * LANES + lane]] += shares[corner * LANES + lane]
+            for lane in range(LANES):
+                gradient[voxels[corner * LANES + lane]] += shares[corner * LANES + lane]
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #f23cd908
 @_compiled()
-def _trace_adjoint(gradient, labels, whole, cut, first_layer, shape, strides, source, target, rays, pixels, method, n_points):
+def _trace_adjoint(
+    gradient,
+    labels,
+    whole,
+    cut,
+    first_layer,
+    shape,
+    strides,
+    source,
+    target,
+    rays,
+    pixels,
+    method,
+    n_points,
+):
     "Add what the rays of one image give to `gradient`, the layers of axis `cut` from `first_layer` on of a volume of shape `whole`."
     shift, grow = (0.5, 0) if method == SIDDON else (1.0, 1)
-    size, box = (shape[0] + grow, shape[1] + grow, shape[2] + grow), (whole[0] + grow, whole[1] + grow, whole[2] + grow)
+    size, box = (
+        (shape[0] + grow, shape[1] + grow, shape[2] + grow),
+        (whole[0] + grow, whole[1] + grow, whole[2] + grow),
+    )
     f, j = np.zeros(N_FLOATS * LANES), np.zeros(N_INTS * LANES, np.int64)
     shares, voxels, weights = np.zeros(8 * LANES), np.zeros(8 * LANES, np.int64), np.zeros(LANES)
     nowhere, no_derivatives = np.zeros((1, 0), np.int32), np.zeros((0, 0, 3), np.float32)
-    no_best, no_places, no_alphas, no_axes = np.zeros(0), np.zeros((0, 0), np.int64), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.int32)
+    no_best, no_places, no_alphas, no_axes = (
+        np.zeros(0),
+        np.zeros((0, 0), np.int64),
+        np.zeros((0, 0), np.float32),
+        np.zeros((0, 0), np.int32),
+    )
     for first in range(0, len(rays), LANES):
         group = rays[first : first + LANES]
-        n_slabs = _begin(group, source, target, size, strides, shift, cut, first_layer, nowhere[0], shape, f, j)
+        n_slabs = _begin(
+            group, source, target, size, strides, shift, cut, first_layer, nowhere[0], shape, f, j
+        )
         if method != SAMPLES and len(labels) == 0:
-            for lane in range(LANES): weights[lane] = pixels[0, group[lane]] if j[STATUS * LANES + lane] > 0 else 0.0
-            if method == SIDDON: _spread_voxels(gradient, f, j, shares, voxels, weights, n_slabs)
-            elif n_slabs > 0: _spread_cells(gradient, f, j, shares, voxels, weights)
+            for lane in range(LANES):
+                weights[lane] = pixels[0, group[lane]] if j[STATUS * LANES + lane] > 0 else 0.0
+            if method == SIDDON:
+                _spread_voxels(gradient, f, j, shares, voxels, weights, n_slabs)
+            elif n_slabs > 0:
+                _spread_cells(gradient, f, j, shares, voxels, weights)
             continue
         for lane in range(len(group)):
             ray = group[lane]
-            if j[STATUS * LANES + lane] < 1 or (len(pixels) == 1 and pixels[0, ray] == 0.0): continue
+            if j[STATUS * LANES + lane] < 1 or (len(pixels) == 1 and pixels[0, ray] == 0.0):
+                continue
             if method == SIDDON:
-                _visit_voxels(ADJOINT, lane, ray, gradient, labels, f, j, pixels, no_derivatives, no_derivatives, no_places, gradient)
+                _visit_voxels(
+                    ADJOINT,
+                    lane,
+                    ray,
+                    gradient,
+                    labels,
+                    f,
+                    j,
+                    pixels,
+                    no_derivatives,
+                    no_derivatives,
+                    no_places,
+                    gradient,
+                )
             elif method == CELLS:
-                _visit_cells(ADJOINT, lane, ray, gradient, labels, size, strides, f, j, pixels, no_derivatives, no_derivatives, no_best, no_alphas, no_axes, gradient)
+                _visit_cells(
+                    ADJOINT,
+                    lane,
+                    ray,
+                    gradient,
+                    labels,
+                    size,
+                    strides,
+                    f,
+                    j,
+                    pixels,
+                    no_derivatives,
+                    no_derivatives,
+                    no_best,
+                    no_alphas,
+                    no_axes,
+                    gradient,
+                )
             else:  # the samples are those of the whole volume
                 start, end = f[START * LANES + lane], f[END * LANES + lane]
                 f[(SOURCE + cut) * LANES + lane] += first_layer
                 _clip(lane, f, j, box)
                 f[(SOURCE + cut) * LANES + lane] -= first_layer
                 f[START * LANES + lane], f[END * LANES + lane] = start, end
-                _visit_samples(ADJOINT, lane, ray, gradient, labels, size, strides, f, n_points, pixels, no_derivatives, no_derivatives, no_best, no_alphas, no_axes, gradient)
+                _visit_samples(
+                    ADJOINT,
+                    lane,
+                    ray,
+                    gradient,
+                    labels,
+                    size,
+                    strides,
+                    f,
+                    n_points,
+                    pixels,
+                    no_derivatives,
+                    no_derivatives,
+                    no_best,
+                    no_alphas,
+                    no_axes,
+                    gradient,
+                )
 
 
 @_compiled()
@@ -929,14 +1605,16 @@ def _reach(shape, source, target, first, cut, low, high):
             s = source[ray if len(source) > 1 else 0, a]
             d = target[ray, a] - s
             if d == 0.0:
-                if s < -1.5 or s > shape[a] + 0.5: end = -1.0
+                if s < -1.5 or s > shape[a] + 0.5:
+                    end = -1.0
                 continue
             near, far = (-1.5 - s) / d, (shape[a] + 0.5 - s) / d
             start, end = max(start, min(near, far)), min(end, max(near, far))
         s = source[ray if len(source) > 1 else 0, cut]
         d = target[ray, cut] - s
         low[i], high[i] = 1.0, 0.0
-        if start <= end: low[i], high[i] = min(s + start * d, s + end * d), max(s + start * d, s + end * d)
+        if start <= end:
+            low[i], high[i] = min(s + start * d, s + end * d), max(s + start * d, s + end * d)
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #eebc0193
 @_compiled()
@@ -952,14 +1630,17 @@ def _visit_keys(shape, source, target, a0, first, keys):
         pu, pw = s[u] + alpha * (target[ray, u] - s[u]), s[w] + alpha * (target[ray, w] - s[w])
         keys[i] = 0
         if np.isfinite(pu + pw):
-            keys[i] = int(min(max(pu, 0.0), shape[u] - 1.0)) // 4 * n_steps + int(4 * min(max(pw, 0.0), shape[w] - 0.25))
+            keys[i] = int(min(max(pu, 0.0), shape[u] - 1.0)) // 4 * n_steps + int(
+                4 * min(max(pw, 0.0), shape[w] - 0.25)
+            )
 
 
 @_compiled()
 def _counting_sort(keys, n_keys):
     "Indices that sort the keys, equal ones in their order."
     counts = np.zeros(n_keys + 1, np.int64)
-    for i in range(len(keys)): counts[keys[i] + 1] += 1
+    for i in range(len(keys)):
+        counts[keys[i] + 1] += 1
     offsets, order = np.cumsum(counts), np.empty(len(keys), np.int64)
     for i in range(len(keys)):
         order[offsets[keys[i]]] = i
@@ -971,15 +1652,24 @@ def _visit_order(shape, source, target):
     "Indices of the rays [N, 3] in the order in which neighbours share cache lines."
     n = len(target)
     some = slice(None, None, max(1, n // 1000))
-    spread = np.nan_to_num(abs(target[some] - (source[some] if len(source) > 1 else source)), posinf=0).sum(0)
+    spread = np.nan_to_num(
+        abs(target[some] - (source[some] if len(source) > 1 else source)), posinf=0
+    ).sum(0)
     a0 = int(spread.argmax())
     u, w = (1 if a0 == 0 else 0), (1 if a0 == 2 else 2)
     keys, chunk = np.empty(n, np.int64), 2**14
-    _in_threads(lambda i: _visit_keys(shape, source, target, a0, i * chunk, keys[i * chunk : (i + 1) * chunk]), -(-n // chunk))
+    _in_threads(
+        lambda i: _visit_keys(
+            shape, source, target, a0, i * chunk, keys[i * chunk : (i + 1) * chunk]
+        ),
+        -(-n // chunk),
+    )
     return _counting_sort(keys, ((shape[u] - 1) // 4 + 1) * 4 * shape[w])
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #37e26e7f
-n_threads = ContextVar("n_threads", default=None)  # of the kernels, where torch itself is held to one
+n_threads = ContextVar(
+    "n_threads", default=None
+)  # of the kernels, where torch itself is held to one
 
 
 def _in_threads(work, n_items):
@@ -987,16 +1677,21 @@ def _in_threads(work, n_items):
     items = iter(range(n_items))
 
     def drain():
-        for i in items: work(i)
+        for i in items:
+            work(i)
 
     n_others = min(n_threads.get() or torch.get_num_threads(), n_items) - 1
-    if n_others < 1: return drain()
+    if n_others < 1:
+        return drain()
     with ThreadPoolExecutor(n_others) as pool:
         others = [pool.submit(drain) for _ in range(n_others)]
-        try: drain()
+        try:
+            drain()
         finally:
-            for _ in items: pass  # after an error or an interruption nothing new is begun
-        for other in others: other.result()
+            for _ in items:
+                pass  # after an error or an interruption nothing new is begun
+        for other in others:
+            other.result()
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #ae435167
 def _method(method, n_points):
@@ -1007,7 +1702,13 @@ def _geometry(shape, source, target):
     "Shape, strides, rays as arrays, and the order of their visits for each image."
     shape = tuple(int(n) for n in shape[-3:])
     s, t = source.detach().contiguous().numpy(), target.detach().contiguous().numpy()
-    return shape, (shape[1] * shape[2], shape[2], 1), s, t, [_visit_order(shape, s[b], t[b]) for b in range(len(t))]
+    return (
+        shape,
+        (shape[1] * shape[2], shape[2], 1),
+        s,
+        t,
+        [_visit_order(shape, s[b], t[b]) for b in range(len(t))],
+    )
 
 
 def _over_rays(trace, orders, n_rays, rays_per_block):
@@ -1025,32 +1726,43 @@ def project(
     volume: Tensor,  # Densities on the CPU: float16, bfloat16, float32, float64 or int16; [X, Y, Z] or [B, X, Y, Z]
     source: Tensor,  # Ray origins in voxel coordinates, float32 or float64, [B, 1, 3] or [B, N, 3]
     target: Tensor,  # Ray ends, same dtype, [B, N, 3]
-    labels: Tensor | None = None,  # Channel of each voxel, integers [X, Y, Z]; what is not in [0, C) is left out
+    labels: Tensor
+    | None = None,  # Channel of each voxel, integers [X, Y, Z]; what is not in [0, C) is left out
     n_channels: int = 1,  # C
     method: str = "siddon",  # or "trilinear"
     n_points: int | None = None,  # Trilinear: samples at equal steps; None integrates exactly
     with_gradient: bool = False,  # Also the derivatives?
     occupied: Tensor | None = None,  # From `occupancy(volume)`
     rays_per_block: int = 1024,  # What a thread takes at once
-) -> tuple[Tensor, Tensor | None, Tensor | None]:  # Image [B, C, N]; its derivatives by source and target, [B, C, N, 3] each
+) -> tuple[
+    Tensor, Tensor | None, Tensor | None
+]:  # Image [B, C, N]; its derivatives by source and target, [B, C, N, 3] each
     "Integrals along rays and their exact derivatives, in one traversal."
     (B, N), m = target.shape[:2], _method(method, n_points)
     shape, strides, s, t, orders = _geometry(volume.shape, source, target)
     flat, bricks = _stored(volume), tuple(-(-n // BRICK) for n in shape)
     empty = np.zeros((1, 0), np.int32) if occupied is None else occupied.numpy()
     new = target.new_empty if labels is None else target.new_zeros
-    image, d_source, d_target = new(B, n_channels, N), *(new(B, n_channels, N if with_gradient else 0, 3) for _ in range(2))
+    image, d_source, d_target = (
+        new(B, n_channels, N),
+        *(new(B, n_channels, N if with_gradient else 0, 3) for _ in range(2)),
+    )
     out, ds, dt = image.numpy(), d_source.numpy(), d_target.numpy()
 
     def trace(b, rays):
         geometry = shape, strides, s[b], t[b], rays, empty[b % len(empty)], bricks
         if labels is not None:
             derivatives = (ds[b], dt[b]) if with_gradient else (ds[b, :0], dt[b, :0])
-            return _trace_channels(flat[b % len(flat)], owners, *geometry, out[b], *derivatives, m, n_points or 0)
+            return _trace_channels(
+                flat[b % len(flat)], owners, *geometry, out[b], *derivatives, m, n_points or 0
+            )
         arguments = flat[b % len(flat)], *geometry, out[b, 0], ds[b, 0], dt[b, 0], with_gradient
-        if m == SIDDON: _trace_siddon(*arguments)
-        elif m == CELLS: _trace_cells(*arguments)
-        else: _trace_samples(*arguments, n_points)
+        if m == SIDDON:
+            _trace_siddon(*arguments)
+        elif m == CELLS:
+            _trace_cells(*arguments)
+        else:
+            _trace_samples(*arguments, n_points)
 
     owners = None if labels is None else _owners(labels)
     _over_rays(trace, orders, N, rays_per_block)
@@ -1059,14 +1771,20 @@ def project(
 
 def _owners(labels):
     "Labels as an array [X * Y * Z], empty if there are none."
-    if labels is None: return np.zeros(0, np.int16)
+    if labels is None:
+        return np.zeros(0, np.int16)
     return labels.contiguous().flatten().numpy()
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #7e8123a6
 def _cut_axis(shape, source, target):
     "The axis to cut the volume across so that rays pass few of the blocks."
     some = slice(None, None, max(1, len(target) // 1000))
-    spread = np.nan_to_num(abs(target[some] - (source[some] if len(source) > 1 else source)), posinf=0).sum(0) / shape
+    spread = (
+        np.nan_to_num(
+            abs(target[some] - (source[some] if len(source) > 1 else source)), posinf=0
+        ).sum(0)
+        / shape
+    )
     spread[2] *= 4  # blocks along the contiguous axis share cache lines
     return int(np.where(np.array(shape) >= min(8, max(shape)), spread, np.inf).argmin())
 
@@ -1090,8 +1808,11 @@ def backproject(
     dims, strides, s, t, orders = _geometry(shape, source, target)
     pixels, owners = grad.detach().contiguous().numpy(), _owners(labels)
     n_volumes = shape[0] if len(shape) == 4 else 1
-    gradient = np.zeros((n_volumes, math.prod(dims)), t.dtype)  # pages are touched by who writes them
-    if B * N == 0: return torch.from_numpy(gradient).reshape(shape)
+    gradient = np.zeros(
+        (n_volumes, math.prod(dims)), t.dtype
+    )  # pages are touched by who writes them
+    if B * N == 0:
+        return torch.from_numpy(gradient).reshape(shape)
     cut = _cut_axis(dims, s[0], t[0])
     layers = -(-dims[cut] // n_blocks)
     n_blocks = -(-dims[cut] // layers)
@@ -1110,7 +1831,21 @@ def backproject(
         for b in range(B) if n_volumes == 1 else [volume]:
             rays = orders[b][((high[b] >= first - 2) & (low[b] <= first + n + 1))[orders[b]]]
             corner = first * strides[cut]
-            _trace_adjoint(gradient[volume, corner:], owners[corner:], dims, cut, first, part, strides, s[b], t[b], rays, pixels[b], m, n_points or 0)
+            _trace_adjoint(
+                gradient[volume, corner:],
+                owners[corner:],
+                dims,
+                cut,
+                first,
+                part,
+                strides,
+                s[b],
+                t[b],
+                rays,
+                pixels[b],
+                m,
+                n_points or 0,
+            )
 
     _in_threads(reach, B * n_chunks)
     _in_threads(work, n_volumes * n_blocks)
@@ -1126,7 +1861,9 @@ def find_maximum(
     method: str = "siddon",
     n_points: int | None = None,
     rays_per_block: int = 1024,
-) -> Tensor | tuple[Tensor, Tensor]:  # Siddon: voxels [B, C, N]; trilinear: places and axes [B, C, N]
+) -> (
+    Tensor | tuple[Tensor, Tensor]
+):  # Siddon: voxels [B, C, N]; trilinear: places and axes [B, C, N]
     """Where on its ray, and in its channel, the density is largest.
 
     Siddon: the index of the voxel in the flattened [X, Y, Z], or -1 if there is none. Trilinear: the position alpha, with the axis of the plane
@@ -1142,7 +1879,20 @@ def find_maximum(
     v, p, a = voxels.numpy(), places.numpy(), axes.numpy()
 
     def trace(b, rays):
-        _trace_maximum(flat[b % len(flat)], owners, shape, strides, s[b], t[b], rays, v[b], p[b], a[b], m, n_points or 0)
+        _trace_maximum(
+            flat[b % len(flat)],
+            owners,
+            shape,
+            strides,
+            s[b],
+            t[b],
+            rays,
+            v[b],
+            p[b],
+            a[b],
+            m,
+            n_points or 0,
+        )
 
     _over_rays(trace, orders, N, rays_per_block)
     return voxels if siddon else (places, axes)

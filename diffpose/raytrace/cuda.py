@@ -16,13 +16,19 @@ try:
     import triton
     import triton.language as tl
 except ImportError as error:
-    raise ImportError("the CUDA backend needs triton, which comes with torch for CUDA on Linux: pip install triton") from error
+    raise ImportError(
+        "the CUDA backend needs triton, which comes with torch for CUDA on Linux: pip install triton"
+    ) from error
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
-    raise ImportError(f"the CUDA backend needs triton 3.3 or later, which comes with torch 2.7, got {triton.__version__}")
+    raise ImportError(
+        f"the CUDA backend needs triton 3.3 or later, which comes with torch 2.7, got {triton.__version__}"
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #85d19154
 _FAR = tl.constexpr(1e30)
-_PARALLEL = tl.constexpr(2.0**-30)  # slopes below leave their voxel nowhere in a volume that fits in memory
+_PARALLEL = tl.constexpr(
+    2.0**-30
+)  # slopes below leave their voxel nowhere in a volume that fits in memory
 _OWN = tl.constexpr(3)  # "the axis" of a ray's own end
 _SIDDON, _EXACT, _SAMPLED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
@@ -38,7 +44,11 @@ def _sides(q, r, g, half):
     parallel = g < _PARALLEL
     m = tl.where(parallel, _FAR, tl.div_rn(1.0, tl.where(parallel, 1.0, g)))
     far = tl.where((q >= -half) & (q < half), _FAR, -_FAR)
-    return m, tl.where(parallel, -far, (-half - q - r) * m), tl.where(parallel, far, (half - q - r) * m)
+    return (
+        m,
+        tl.where(parallel, -far, (-half - q - r) * m),
+        tl.where(parallel, far, (half - q - r) * m),
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #43aeb5b2
 @triton.jit
@@ -59,42 +69,75 @@ def _ray(source, target, ray, source_ray, valid, X, Y, Z, EXTRA: tl.constexpr, W
     n0, n1, n2 = _pick(a0, X, Y, Z), _pick(a1, X, Y, Z), _pick(a2, X, Y, Z)
     s0, s1, s2 = _pick(a0, sx, sy, sz), _pick(a1, sx, sy, sz), _pick(a2, sx, sy, sz)
     t0, t1, t2 = _pick(a0, tx, ty, tz), _pick(a1, tx, ty, tz), _pick(a2, tx, ty, tz)
-    f0, f1, f2 = tl.where(t0 < s0, -1.0, 1.0), tl.where(t1 < s1, -1.0, 1.0), tl.where(t2 < s2, -1.0, 1.0)  # mirrored axes
+    f0, f1, f2 = (
+        tl.where(t0 < s0, -1.0, 1.0),
+        tl.where(t1 < s1, -1.0, 1.0),
+        tl.where(t2 < s2, -1.0, 1.0),
+    )  # mirrored axes
 
     zero = tl.zeros_like(s0).to(tl.float64)
     s0, s1, s2 = tl.where(keep, s0, zero), tl.where(keep, s1, zero), tl.where(keep, s2, zero)
-    d0, d1, d2 = tl.abs(tl.where(keep, t0, zero) - s0), tl.abs(tl.where(keep, t1, zero) - s1), tl.abs(tl.where(keep, t2, zero) - s2)
+    d0, d1, d2 = (
+        tl.abs(tl.where(keep, t0, zero) - s0),
+        tl.abs(tl.where(keep, t1, zero) - s1),
+        tl.abs(tl.where(keep, t2, zero) - s2),
+    )
     s0, s1, s2 = (s0 - (n0 - 1) * 0.5) * f0, (s1 - (n1 - 1) * 0.5) * f1, (s2 - (n2 - 1) * 0.5) * f2
     slope = 1.0 / tl.where(d0 > 0, d0, 1.0)
     g1, g2 = d1 * slope, d2 * slope
     w1, w2 = s1 - g1 * s0, s2 - g2 * s0
     q1, q2 = w1.to(tl.float32), w2.to(tl.float32)
     r1, r2 = (w1 - q1).to(tl.float32), (w2 - q2).to(tl.float32)
-    g1, g2, origin, last, d0 = g1.to(tl.float32), g2.to(tl.float32), s0.to(tl.float32), (s0 + d0).to(tl.float32), d0.to(tl.float32)
+    g1, g2, origin, last, d0 = (
+        g1.to(tl.float32),
+        g2.to(tl.float32),
+        s0.to(tl.float32),
+        (s0 + d0).to(tl.float32),
+        d0.to(tl.float32),
+    )
 
     h0, h1, h2 = (n0 + EXTRA) * 0.5, (n1 + EXTRA) * 0.5, (n2 + EXTRA) * 0.5
     m1, enter1, leave1 = _sides(q1, r1, g1, h1)
     m2, enter2, leave2 = _sides(q2, r2, g2, h2)
     start = tl.maximum(tl.maximum(origin, -h0), tl.maximum(enter1, enter2))
     end = tl.minimum(tl.minimum(last, h0), tl.minimum(leave1, leave2))
-    entered = tl.where(start == origin, _OWN, tl.where(start == -h0, 0, tl.where(start == enter1, 1, 2)))
+    entered = tl.where(
+        start == origin, _OWN, tl.where(start == -h0, 0, tl.where(start == enter1, 1, 2))
+    )
     left = tl.where(end == last, _OWN, tl.where(end == h0, 0, tl.where(end == leave1, 1, 2)))
     live = keep & (d0 > 0) & (start < end)
     start, end = tl.where(live, start, 0.0), tl.where(live, end, 0.0)
-    q1, q2, r1, r2 = tl.where(live, q1, 0.0), tl.where(live, q2, 0.0), tl.where(live, r1, 0.0), tl.where(live, r2, 0.0)
+    q1, q2, r1, r2 = (
+        tl.where(live, q1, 0.0),
+        tl.where(live, q2, 0.0),
+        tl.where(live, r1, 0.0),
+        tl.where(live, r2, 0.0),
+    )
 
     x, y = Y.to(tl.int64) * Z if WIDE else Y * Z, Z
     u0, u1, u2 = _pick(a0, x, y, 1), _pick(a1, x, y, 1), _pick(a2, x, y, 1)
-    base = tl.where(f0 < 0, (n0 - 1) * u0, 0) + tl.where(f1 < 0, (n1 - 1) * u1, 0) + tl.where(f2 < 0, (n2 - 1) * u2, 0)
+    base = (
+        tl.where(f0 < 0, (n0 - 1) * u0, 0)
+        + tl.where(f1 < 0, (n1 - 1) * u1, 0)
+        + tl.where(f2 < 0, (n2 - 1) * u2, 0)
+    )
     u0, u1, u2 = tl.where(f0 < 0, -u0, u0), tl.where(f1 < 0, -u1, u1), tl.where(f2 < 0, -u2, u2)
-    return live, broken, (a0, a1, a2, f0, f1, f2, origin, d0, q1, q2, r1, r2, g1, g2, m1, m2), (start, end, entered, left), (h0, h1, h2, u0, u1, u2, base)
+    return (
+        live,
+        broken,
+        (a0, a1, a2, f0, f1, f2, origin, d0, q1, q2, r1, r2, g1, g2, m1, m2),
+        (start, end, entered, left),
+        (h0, h1, h2, u0, u1, u2, base),
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #b6770fc5
 @triton.jit
 def _next_plane(q, r, g, m, half, start):
     "The first plane of a minor axis that is not behind `start`."
     plane = tl.floor(q + g * start + half) + 1.0 - half
-    plane += tl.where((plane - q - r) * m < start, 1.0, tl.where((plane - 1.0 - q - r) * m >= start, -1.0, 0.0))
+    plane += tl.where(
+        (plane - q - r) * m < start, 1.0, tl.where((plane - 1.0 - q - r) * m >= start, -1.0, 0.0)
+    )
     return tl.minimum(tl.maximum(plane, 1.0 - half), half)
 
 
@@ -107,10 +150,24 @@ def _begin(frame, span, grid, EXTRA: tl.constexpr):
     p0 = tl.minimum(tl.floor(start + h0) + 1.0 - h0, h0)
     p1, p2 = _next_plane(q1, r1, g1, m1, h1, start), _next_plane(q2, r2, g2, m2, h2, start)
     n0 = tl.maximum(tl.ceil(end - p0), 0.0)
-    n1, n2 = tl.maximum(tl.floor(q1 + g1 * end - p1) + 1.0, 0.0), tl.maximum(tl.floor(q2 + g2 * end - p2) + 1.0, 0.0)
-    voxel += ((p0 + h0).to(tl.int32) - 1 - EXTRA) * u0 + ((p1 + h1).to(tl.int32) - 1 - EXTRA) * u1 + ((p2 + h2).to(tl.int32) - 1 - EXTRA) * u2
+    n1, n2 = (
+        tl.maximum(tl.floor(q1 + g1 * end - p1) + 1.0, 0.0),
+        tl.maximum(tl.floor(q2 + g2 * end - p2) + 1.0, 0.0),
+    )
+    voxel += (
+        ((p0 + h0).to(tl.int32) - 1 - EXTRA) * u0
+        + ((p1 + h1).to(tl.int32) - 1 - EXTRA) * u1
+        + ((p2 + h2).to(tl.int32) - 1 - EXTRA) * u2
+    )
     live = start < end
-    return p0, p1, p2, voxel, tl.where(live, n0 + 1.0, 0.0).to(tl.int32), tl.where(live, n0 + n1 + n2 + 2.0, 0.0).to(tl.int32)
+    return (
+        p0,
+        p1,
+        p2,
+        voxel,
+        tl.where(live, n0 + 1.0, 0.0).to(tl.int32),
+        tl.where(live, n0 + n1 + n2 + 2.0, 0.0).to(tl.int32),
+    )
 
 
 @triton.jit
@@ -122,10 +179,17 @@ def _part(span, grid, part, PARTS: tl.constexpr):
         first = tl.floor(start + h0)
         length = tl.ceil((tl.ceil(end + h0) - first) / PARTS)
         low, high = first + part * length - h0, first + (part + 1) * length - h0
-        entered, left = tl.where((part > 0) & (low > start), 0, entered), tl.where((part < PARTS - 1) & (high < end), 0, left)
-        start, end = tl.where(part > 0, tl.maximum(start, low), start), tl.where(part < PARTS - 1, tl.minimum(end, high), end)
+        entered, left = (
+            tl.where((part > 0) & (low > start), 0, entered),
+            tl.where((part < PARTS - 1) & (high < end), 0, left),
+        )
+        start, end = (
+            tl.where(part > 0, tl.maximum(start, low), start),
+            tl.where(part < PARTS - 1, tl.minimum(end, high), end),
+        )
         return tl.where(start < end, start, 0.0), tl.where(start < end, end, 0.0), entered, left
-    else: return span
+    else:
+        return span
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #84571199
 @triton.jit
@@ -138,7 +202,14 @@ def _walk(a, p0, p1, p2, voxel, frame, span, grid):
     side = tl.where(b >= end, left, tl.where(p0 == b, 0, tl.where(a1 == b, 1, 2)))
     go0, go1, go2 = (b < end) & (side == 0), (b < end) & (side == 1), (b < end) & (side == 2)
     voxel += tl.where(go0, grid[3], 0) + tl.where(go1, grid[4], 0) + tl.where(go2, grid[5], 0)
-    return tl.minimum(tl.maximum(a, b), end), side, p0 + go0.to(tl.float32), p1 + go1.to(tl.float32), p2 + go2.to(tl.float32), voxel
+    return (
+        tl.minimum(tl.maximum(a, b), end),
+        side,
+        p0 + go0.to(tl.float32),
+        p1 + go1.to(tl.float32),
+        p2 + go2.to(tl.float32),
+        voxel,
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #e901e159
 @triton.jit
@@ -147,36 +218,98 @@ def _derivatives(V, S0, S1, S2, U0, U1, U2, frame, span, step, METHOD: tl.conste
     _, _, _, _, _, _, origin, d0, _, _, _, _, g1, g2, m1, m2 = frame
     start, end, entered, left = span
     inverse = 1.0 / tl.where(d0 > 0, d0, 1.0)
-    i1, i2 = tl.where(g1 < _PARALLEL, 0.0, m1 * inverse), tl.where(g2 < _PARALLEL, 0.0, m2 * inverse)
+    i1, i2 = (
+        tl.where(g1 < _PARALLEL, 0.0, m1 * inverse),
+        tl.where(g2 < _PARALLEL, 0.0, m2 * inverse),
+    )
     if METHOD == _SAMPLED:
         enter, span = (start - origin) * inverse, (end - start) * inverse
         weight = span * step
         leave = enter + span
         late, all = weight * d0 * (U0 + g1 * U1 + g2 * U2), weight * d0 * (S0 + g1 * S1 + g2 * S2)
         l, e = late + step * V, all - late - step * V
-        T0, T1, T2 = weight * (enter * S0 + span * U0), weight * (enter * S1 + span * U1), weight * (enter * S2 + span * U2)
+        T0, T1, T2 = (
+            weight * (enter * S0 + span * U0),
+            weight * (enter * S1 + span * U1),
+            weight * (enter * S2 + span * U2),
+        )
         R0, R1, R2 = weight * S0 - T0, weight * S1 - T1, weight * S2 - T2
-        e0, e1, e2 = tl.where(entered == 0, e * inverse, 0.0), tl.where(entered == 1, e * i1, 0.0), tl.where(entered == 2, e * i2, 0.0)
-        l0, l1, l2 = tl.where(left == 0, l * inverse, 0.0), tl.where(left == 1, l * i1, 0.0), tl.where(left == 2, l * i2, 0.0)
+        e0, e1, e2 = (
+            tl.where(entered == 0, e * inverse, 0.0),
+            tl.where(entered == 1, e * i1, 0.0),
+            tl.where(entered == 2, e * i2, 0.0),
+        )
+        l0, l1, l2 = (
+            tl.where(left == 0, l * inverse, 0.0),
+            tl.where(left == 1, l * i1, 0.0),
+            tl.where(left == 2, l * i2, 0.0),
+        )
         R0 += e0 * (enter - 1.0) + l0 * (leave - 1.0)
         R1 += e1 * (enter - 1.0) + l1 * (leave - 1.0)
         R2 += e2 * (enter - 1.0) + l2 * (leave - 1.0)
-        return weight * V, R0, R1, R2, T0 - e0 * enter - l0 * leave, T1 - e1 * enter - l1 * leave, T2 - e2 * enter - l2 * leave
-    T0, T1, T2 = (U0 - origin * S0) * inverse, (U1 - origin * S1) * inverse, (U2 - origin * S2) * inverse
+        return (
+            weight * V,
+            R0,
+            R1,
+            R2,
+            T0 - e0 * enter - l0 * leave,
+            T1 - e1 * enter - l1 * leave,
+            T2 - e2 * enter - l2 * leave,
+        )
+    T0, T1, T2 = (
+        (U0 - origin * S0) * inverse,
+        (U1 - origin * S1) * inverse,
+        (U2 - origin * S2) * inverse,
+    )
     if METHOD == _EXACT:
-        return V * inverse, (S0 - T0) * inverse, (S1 - T1) * inverse, (S2 - T2) * inverse, T0 * inverse, T1 * inverse, T2 * inverse
-    return V * inverse, (T0 - S0) * inverse, (T1 - S1) * i1, (T2 - S2) * i2, -T0 * inverse, -T1 * i1, -T2 * i2
+        return (
+            V * inverse,
+            (S0 - T0) * inverse,
+            (S1 - T1) * inverse,
+            (S2 - T2) * inverse,
+            T0 * inverse,
+            T1 * inverse,
+            T2 * inverse,
+        )
+    return (
+        V * inverse,
+        (T0 - S0) * inverse,
+        (T1 - S1) * i1,
+        (T2 - S2) * i2,
+        -T0 * inverse,
+        -T1 * i1,
+        -T2 * i2,
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #c2d0fefb
 @triton.jit
 def _add(pointer, value, mask, ADD: tl.constexpr):
-    if ADD: value += tl.load(pointer, mask, 0.0)
+    if ADD:
+        value += tl.load(pointer, mask, 0.0)
     tl.store(pointer, value, mask)
 
 
 @triton.jit
-def _put(image, d_source, d_target, pixel, mask, V, S0, S1, S2, U0, U1, U2, frame, span, step,
-         METHOD: tl.constexpr, WITH_GRADIENT: tl.constexpr, ADD: tl.constexpr):
+def _put(
+    image,
+    d_source,
+    d_target,
+    pixel,
+    mask,
+    V,
+    S0,
+    S1,
+    S2,
+    U0,
+    U1,
+    U2,
+    frame,
+    span,
+    step,
+    METHOD: tl.constexpr,
+    WITH_GRADIENT: tl.constexpr,
+    ADD: tl.constexpr,
+):
     "Write sums to their pixel and, turned back to x, y and z, its derivatives; or add them to what is there. No other thread writes it."
     a0, a1, a2, f0, f1, f2, _, _, _, _, _, _, _, _, _, _ = frame
     V, R0, R1, R2, T0, T1, T2 = _derivatives(V, S0, S1, S2, U0, U1, U2, frame, span, step, METHOD)
@@ -247,16 +380,36 @@ def _march(volume, frame, span, grid, WITH_GRADIENT: tl.constexpr):
             S2 += delta2
             U1 += delta1 * a1
             U2 += delta2 * a2
-        p0, p1, p2 = p0 + more.to(tl.float32), p1 + cross1.to(tl.float32), p2 + cross2.to(tl.float32)
+        p0, p1, p2 = (
+            p0 + more.to(tl.float32),
+            p1 + cross1.to(tl.float32),
+            p2 + cross2.to(tl.float32),
+        )
         voxel += tl.where(more, u0, 0)
         a = tl.maximum(a, b)
     V += rest
     v_last = tl.load(volume + voxel, start < end, 0.0).to(tl.float32)
     S0, U0 = v_first - v_last - S1 - S2, V + start * v_first - end * v_last - U1 - U2
-    come0, come1, come2 = tl.where(entered == 0, v_first, 0.0), tl.where(entered == 1, v_first, 0.0), tl.where(entered == 2, v_first, 0.0)
-    go0, go1, go2 = tl.where(left == 0, v_last, 0.0), tl.where(left == 1, v_last, 0.0), tl.where(left == 2, v_last, 0.0)
+    come0, come1, come2 = (
+        tl.where(entered == 0, v_first, 0.0),
+        tl.where(entered == 1, v_first, 0.0),
+        tl.where(entered == 2, v_first, 0.0),
+    )
+    go0, go1, go2 = (
+        tl.where(left == 0, v_last, 0.0),
+        tl.where(left == 1, v_last, 0.0),
+        tl.where(left == 2, v_last, 0.0),
+    )
     S0, S1, S2 = S0 - come0 + go0, S1 - come1 + go1, S2 - come2 + go2
-    return V, S0, S1, S2, U0 - start * come0 + end * go0, U1 - start * come1 + end * go1, U2 - start * come2 + end * go2
+    return (
+        V,
+        S0,
+        S1,
+        S2,
+        U0 - start * come0 + end * go0,
+        U1 - start * come1 + end * go1,
+        U2 - start * come2 + end * go2,
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #3d0a3dd9
 @triton.jit
@@ -265,52 +418,180 @@ def _any(mask):
 
 
 @triton.jit
-def _march_labels(volume, labels, image, d_source, d_target, pixel, n_channels, N, frame, span, grid, WITH_GRADIENT: tl.constexpr):
+def _march_labels(
+    volume,
+    labels,
+    image,
+    d_source,
+    d_target,
+    pixel,
+    n_channels,
+    N,
+    frame,
+    span,
+    grid,
+    WITH_GRADIENT: tl.constexpr,
+):
     "Siddon's integral of each label, added to the channels of `pixel`."
     start, end, came, _ = span
     p0, p1, p2, voxel, _, n_cells = _begin(frame, span, grid, 0)
-    V, S0, S1, S2, U0, U1, U2 = start * 0, start * 0, start * 0, start * 0, start * 0, start * 0, start * 0
+    V, S0, S1, S2, U0, U1, U2 = (
+        start * 0,
+        start * 0,
+        start * 0,
+        start * 0,
+        start * 0,
+        start * 0,
+        start * 0,
+    )
     run, a = came * 0 - 1, start
     for cell in range(tl.max(n_cells)):
         inside = a < end
-        v, label = tl.load(volume + voxel, inside, 0.0).to(tl.float32), tl.load(labels + voxel, inside, -1).to(tl.int32)
+        v, label = (
+            tl.load(volume + voxel, inside, 0.0).to(tl.float32),
+            tl.load(labels + voxel, inside, -1).to(tl.int32),
+        )
         counts = (label >= 0) & (label < n_channels)
         b, side, p0, p1, p2, voxel = _walk(a, p0, p1, p2, voxel, frame, span, grid)
         new = counts & (label != run)
         if _any(new & (run >= 0)):
-            _put(image, d_source, d_target, pixel + run.to(tl.int64) * N, new & (run >= 0),
-                 V, S0, S1, S2, U0, U1, U2, frame, span, 0.0, _SIDDON, WITH_GRADIENT, True)
+            _put(
+                image,
+                d_source,
+                d_target,
+                pixel + run.to(tl.int64) * N,
+                new & (run >= 0),
+                V,
+                S0,
+                S1,
+                S2,
+                U0,
+                U1,
+                U2,
+                frame,
+                span,
+                0.0,
+                _SIDDON,
+                WITH_GRADIENT,
+                True,
+            )
         run, v = tl.where(new, label, run), tl.where(counts, v, 0.0)
         V = tl.where(new, 0.0, V) + (b - a) * v
         if WITH_GRADIENT:
             S0 = tl.where(new, 0.0, S0) + tl.where(side == 0, v, 0.0) - tl.where(came == 0, v, 0.0)
             S1 = tl.where(new, 0.0, S1) + tl.where(side == 1, v, 0.0) - tl.where(came == 1, v, 0.0)
             S2 = tl.where(new, 0.0, S2) + tl.where(side == 2, v, 0.0) - tl.where(came == 2, v, 0.0)
-            U0 = tl.where(new, 0.0, U0) + tl.where(side == 0, b * v, 0.0) - tl.where(came == 0, a * v, 0.0)
-            U1 = tl.where(new, 0.0, U1) + tl.where(side == 1, b * v, 0.0) - tl.where(came == 1, a * v, 0.0)
-            U2 = tl.where(new, 0.0, U2) + tl.where(side == 2, b * v, 0.0) - tl.where(came == 2, a * v, 0.0)
+            U0 = (
+                tl.where(new, 0.0, U0)
+                + tl.where(side == 0, b * v, 0.0)
+                - tl.where(came == 0, a * v, 0.0)
+            )
+            U1 = (
+                tl.where(new, 0.0, U1)
+                + tl.where(side == 1, b * v, 0.0)
+                - tl.where(came == 1, a * v, 0.0)
+            )
+            U2 = (
+                tl.where(new, 0.0, U2)
+                + tl.where(side == 2, b * v, 0.0)
+                - tl.where(came == 2, a * v, 0.0)
+            )
         a, came = b, side
-    _put(image, d_source, d_target, pixel + run.to(tl.int64) * N, run >= 0,
-         V, S0, S1, S2, U0, U1, U2, frame, span, 0.0, _SIDDON, WITH_GRADIENT, True)
+    _put(
+        image,
+        d_source,
+        d_target,
+        pixel + run.to(tl.int64) * N,
+        run >= 0,
+        V,
+        S0,
+        S1,
+        S2,
+        U0,
+        U1,
+        U2,
+        frame,
+        span,
+        0.0,
+        _SIDDON,
+        WITH_GRADIENT,
+        True,
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #eef56fbe
 _SCALARS = ["B", "N", "n_sources", "X", "Y", "Z", "volume_stride", "n_channels", "n_points"]
 
 
 @triton.jit(do_not_specialize=_SCALARS)
-def _project_siddon(volume, labels, source, target, image, d_source, d_target, B, N, n_sources, X, Y, Z, volume_stride, n_channels, n_points,
-                    METHOD: tl.constexpr, LABELS: tl.constexpr, WITH_GRADIENT: tl.constexpr,
-                    PARTS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _project_siddon(
+    volume,
+    labels,
+    source,
+    target,
+    image,
+    d_source,
+    d_target,
+    B,
+    N,
+    n_sources,
+    X,
+    Y,
+    Z,
+    volume_stride,
+    n_channels,
+    n_points,
+    METHOD: tl.constexpr,
+    LABELS: tl.constexpr,
+    WITH_GRADIENT: tl.constexpr,
+    PARTS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     b, part, n, ray, source_ray = _my_rays(B, N, n_sources, BLOCK)
     _, broken, frame, span, grid = _ray(source, target, ray, source_ray, n < N, X, Y, Z, 0, WIDE)
     span = _part(span, grid, part, PARTS)
     pixel = (part * B + b) * n_channels * N + n
     if LABELS:
-        _march_labels(volume + b * volume_stride, labels, image, d_source, d_target, pixel, n_channels, N, frame, span, grid, WITH_GRADIENT)
+        _march_labels(
+            volume + b * volume_stride,
+            labels,
+            image,
+            d_source,
+            d_target,
+            pixel,
+            n_channels,
+            N,
+            frame,
+            span,
+            grid,
+            WITH_GRADIENT,
+        )
     else:
-        V, S0, S1, S2, U0, U1, U2 = _march(volume + b * volume_stride, frame, span, grid, WITH_GRADIENT)
-        _put(image, d_source, d_target, pixel, n < N, V, S0, S1, S2, U0, U1, U2, frame, span, 0.0, _SIDDON, WITH_GRADIENT, False)
-    for c in range(n_channels): _put_nan(image, d_source, d_target, pixel + c * N, broken, WITH_GRADIENT)
+        V, S0, S1, S2, U0, U1, U2 = _march(
+            volume + b * volume_stride, frame, span, grid, WITH_GRADIENT
+        )
+        _put(
+            image,
+            d_source,
+            d_target,
+            pixel,
+            n < N,
+            V,
+            S0,
+            S1,
+            S2,
+            U0,
+            U1,
+            U2,
+            frame,
+            span,
+            0.0,
+            _SIDDON,
+            WITH_GRADIENT,
+            False,
+        )
+    for c in range(n_channels):
+        _put_nan(image, d_source, d_target, pixel + c * N, broken, WITH_GRADIENT)
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #d4534604
 _GAUSS = tl.constexpr(0.5773502691896258)  # 1 / sqrt(3)
@@ -338,10 +619,22 @@ def _corners(volume, voxel, inside, sides, grid):
     low0, high0 = low0 & inside, high0 & inside
     far = volume + voxel + u0
     near = volume + voxel
-    v000, v001 = tl.load(near, low0 & low1 & low2, 0.0).to(tl.float32), tl.load(near + u2, low0 & low1 & high2, 0.0).to(tl.float32)
-    v010, v011 = tl.load(near + u1, low0 & high1 & low2, 0.0).to(tl.float32), tl.load(near + u1 + u2, low0 & high1 & high2, 0.0).to(tl.float32)
-    v100, v101 = tl.load(far, high0 & low1 & low2, 0.0).to(tl.float32), tl.load(far + u2, high0 & low1 & high2, 0.0).to(tl.float32)
-    v110, v111 = tl.load(far + u1, high0 & high1 & low2, 0.0).to(tl.float32), tl.load(far + u1 + u2, high0 & high1 & high2, 0.0).to(tl.float32)
+    v000, v001 = (
+        tl.load(near, low0 & low1 & low2, 0.0).to(tl.float32),
+        tl.load(near + u2, low0 & low1 & high2, 0.0).to(tl.float32),
+    )
+    v010, v011 = (
+        tl.load(near + u1, low0 & high1 & low2, 0.0).to(tl.float32),
+        tl.load(near + u1 + u2, low0 & high1 & high2, 0.0).to(tl.float32),
+    )
+    v100, v101 = (
+        tl.load(far, high0 & low1 & low2, 0.0).to(tl.float32),
+        tl.load(far + u2, high0 & low1 & high2, 0.0).to(tl.float32),
+    )
+    v110, v111 = (
+        tl.load(far + u1, high0 & high1 & low2, 0.0).to(tl.float32),
+        tl.load(far + u1 + u2, high0 & high1 & high2, 0.0).to(tl.float32),
+    )
     return v000, v001, v010, v011, v100, v101, v110, v111
 
 
@@ -353,7 +646,12 @@ def _interpolate(corners, x0, x1, x2):
     w00, w01, w10, w11 = v000 + x0 * e00, v001 + x0 * e01, v010 + x0 * e10, v011 + x0 * e11
     w0, w1 = w00 + x1 * (w10 - w00), w01 + x1 * (w11 - w01)
     e0, e1 = e00 + x1 * (e10 - e00), e01 + x1 * (e11 - e01)
-    return w0 + x2 * (w1 - w0), e0 + x2 * (e1 - e0), (w10 - w00) + x2 * ((w11 - w01) - (w10 - w00)), w1 - w0
+    return (
+        w0 + x2 * (w1 - w0),
+        e0 + x2 * (e1 - e0),
+        (w10 - w00) + x2 * ((w11 - w01) - (w10 - w00)),
+        w1 - w0,
+    )
 
 
 @triton.jit
@@ -361,14 +659,23 @@ def _corner(k, voxel, inside, sides, grid):
     "The k-th corner of a cell: its voxel, whether it lies in the volume, and its side along each axis as 0 or 1."
     low0, high0, low1, high1, low2, high2 = sides
     c0, c1, c2 = k // 4, k // 2 % 2, k % 2
-    valid = inside & tl.where(c0 == 1, high0, low0) & tl.where(c1 == 1, high1, low1) & tl.where(c2 == 1, high2, low2)
+    valid = (
+        inside
+        & tl.where(c0 == 1, high0, low0)
+        & tl.where(c1 == 1, high1, low1)
+        & tl.where(c2 == 1, high2, low2)
+    )
     return voxel + c0 * grid[3] + c1 * grid[4] + c2 * grid[5], valid, c0, c1, c2
 
 
 @triton.jit
 def _share(c0, c1, c2, x0, x1, x2):
     "Weight of a corner at a point of its cell, and the weight's gradient."
-    y0, y1, y2 = tl.where(c0 == 1, x0, 1.0 - x0), tl.where(c1 == 1, x1, 1.0 - x1), tl.where(c2 == 1, x2, 1.0 - x2)
+    y0, y1, y2 = (
+        tl.where(c0 == 1, x0, 1.0 - x0),
+        tl.where(c1 == 1, x1, 1.0 - x1),
+        tl.where(c2 == 1, x2, 1.0 - x2),
+    )
     return y0 * y1 * y2, (2 * c0 - 1) * y1 * y2, (2 * c1 - 1) * y0 * y2, (2 * c2 - 1) * y0 * y1
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #e17331e4
@@ -388,20 +695,34 @@ def _turn(i, a, p0, p1, p2, voxel, frame, span, grid, step, METHOD: tl.constexpr
     i0 = tl.minimum(tl.maximum(tl.floor(x + h0), 0.0), 2.0 * h0 - 1.0)
     i1 = tl.minimum(tl.maximum(tl.floor(q1 + g1 * x + r1 + h1), 0.0), 2.0 * h1 - 1.0)
     i2 = tl.minimum(tl.maximum(tl.floor(q2 + g2 * x + r2 + h2), 0.0), 2.0 * h2 - 1.0)
-    corner = base + (i0.to(tl.int32) - 1) * u0 + (i1.to(tl.int32) - 1) * u1 + (i2.to(tl.int32) - 1) * u2
+    corner = (
+        base + (i0.to(tl.int32) - 1) * u0 + (i1.to(tl.int32) - 1) * u1 + (i2.to(tl.int32) - 1) * u2
+    )
     return i0 + 1.0 - h0, i1 + 1.0 - h1, i2 + 1.0 - h2, corner, x, x * 0, a, p0, p1, p2, voxel
 
 
 @triton.jit
 def _n_turns(n_cells, n_points, part, PARTS: tl.constexpr, METHOD: tl.constexpr):
     "First and last turn of this program."
-    if METHOD == _EXACT: return 0, tl.max(n_cells)
+    if METHOD == _EXACT:
+        return 0, tl.max(n_cells)
     length = tl.cdiv(n_points, PARTS)
     return tl.minimum(part * length, n_points), tl.minimum((part + 1) * length, n_points)
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #7d9b80a4
 @triton.jit
-def _sum_cells(volume, frame, span, grid, part, n_points, step, PARTS: tl.constexpr, METHOD: tl.constexpr, WITH_GRADIENT: tl.constexpr):
+def _sum_cells(
+    volume,
+    frame,
+    span,
+    grid,
+    part,
+    n_points,
+    step,
+    PARTS: tl.constexpr,
+    METHOD: tl.constexpr,
+    WITH_GRADIENT: tl.constexpr,
+):
     "The seven sums of the trilinear integral without labels."
     own = _part(span, grid, part, PARTS) if METHOD == _EXACT else span
     a, end, _, _ = own
@@ -410,7 +731,9 @@ def _sum_cells(volume, frame, span, grid, part, n_points, step, PARTS: tl.conste
     V, rest, S0, S1, S2, U0, U1, U2 = a * 0, a * 0, a * 0, a * 0, a * 0, a * 0, a * 0, a * 0
     for i in range(first, last):
         inside = a < end
-        c0, c1, c2, corner, middle, half, a, p0, p1, p2, voxel = _turn(i, a, p0, p1, p2, voxel, frame, own, grid, step, METHOD)
+        c0, c1, c2, corner, middle, half, a, p0, p1, p2, voxel = _turn(
+            i, a, p0, p1, p2, voxel, frame, own, grid, step, METHOD
+        )
         corners = _corners(volume, corner, inside, _cell(c0, c1, c2, grid), grid)
         for k in tl.static_range(2 if METHOD == _EXACT else 1):
             x = middle + (2 * k - 1) * _GAUSS * half
@@ -428,8 +751,25 @@ def _sum_cells(volume, frame, span, grid, part, n_points, step, PARTS: tl.conste
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #1aeb9e65
 @triton.jit
-def _sum_cells_labels(volume, labels, image, d_source, d_target, pixel, n_channels, N, frame, span, grid, part, n_points, step,
-                      PARTS: tl.constexpr, METHOD: tl.constexpr, WITH_GRADIENT: tl.constexpr):
+def _sum_cells_labels(
+    volume,
+    labels,
+    image,
+    d_source,
+    d_target,
+    pixel,
+    n_channels,
+    N,
+    frame,
+    span,
+    grid,
+    part,
+    n_points,
+    step,
+    PARTS: tl.constexpr,
+    METHOD: tl.constexpr,
+    WITH_GRADIENT: tl.constexpr,
+):
     "The trilinear integral of each label, added to the channels of `pixel`."
     own = _part(span, grid, part, PARTS) if METHOD == _EXACT else span
     a, end, side, _ = own
@@ -438,19 +778,54 @@ def _sum_cells_labels(volume, labels, image, d_source, d_target, pixel, n_channe
     V, S0, S1, S2, U0, U1, U2, run = a * 0, a * 0, a * 0, a * 0, a * 0, a * 0, a * 0, side * 0 - 1
     for i in range(first, last):
         inside = a < end
-        c0, c1, c2, cell, middle, half, a, p0, p1, p2, voxel = _turn(i, a, p0, p1, p2, voxel, frame, own, grid, step, METHOD)
+        c0, c1, c2, cell, middle, half, a, p0, p1, p2, voxel = _turn(
+            i, a, p0, p1, p2, voxel, frame, own, grid, step, METHOD
+        )
         sides = _cell(c0, c1, c2, grid)
         for j in range(8):
             corner, valid, s0, s1, s2 = _corner(j, cell, inside, sides, grid)
-            density, label = tl.load(volume + corner, valid, 0.0).to(tl.float32), tl.load(labels + corner, valid, -1).to(tl.int32)
+            density, label = (
+                tl.load(volume + corner, valid, 0.0).to(tl.float32),
+                tl.load(labels + corner, valid, -1).to(tl.int32),
+            )
             counts = (label >= 0) & (label < n_channels)
             new = counts & (label != run)
             if _any(new & (run >= 0)):
-                _put(image, d_source, d_target, pixel + run.to(tl.int64) * N, new & (run >= 0),
-                     V, S0, S1, S2, U0, U1, U2, frame, span, step, METHOD, WITH_GRADIENT, True)
-            run, density, keep = tl.where(new, label, run), tl.where(counts, density, 0.0), tl.where(new, 0.0, 1.0)
+                _put(
+                    image,
+                    d_source,
+                    d_target,
+                    pixel + run.to(tl.int64) * N,
+                    new & (run >= 0),
+                    V,
+                    S0,
+                    S1,
+                    S2,
+                    U0,
+                    U1,
+                    U2,
+                    frame,
+                    span,
+                    step,
+                    METHOD,
+                    WITH_GRADIENT,
+                    True,
+                )
+            run, density, keep = (
+                tl.where(new, label, run),
+                tl.where(counts, density, 0.0),
+                tl.where(new, 0.0, 1.0),
+            )
             V *= keep
-            if WITH_GRADIENT: S0, S1, S2, U0, U1, U2 = S0 * keep, S1 * keep, S2 * keep, U0 * keep, U1 * keep, U2 * keep
+            if WITH_GRADIENT:
+                S0, S1, S2, U0, U1, U2 = (
+                    S0 * keep,
+                    S1 * keep,
+                    S2 * keep,
+                    U0 * keep,
+                    U1 * keep,
+                    U2 * keep,
+                )
             for k in tl.static_range(2 if METHOD == _EXACT else 1):
                 x = middle + (2 * k - 1) * _GAUSS * half
                 share, e0, e1, e2 = _share(s0, s1, s2, *_inside(x, c0, c1, c2, frame))
@@ -463,56 +838,184 @@ def _sum_cells_labels(volume, labels, image, d_source, d_target, pixel, n_channe
                     U0 += w * u * e0
                     U1 += w * u * e1
                     U2 += w * u * e2
-    _put(image, d_source, d_target, pixel + run.to(tl.int64) * N, run >= 0,
-         V, S0, S1, S2, U0, U1, U2, frame, span, step, METHOD, WITH_GRADIENT, True)
+    _put(
+        image,
+        d_source,
+        d_target,
+        pixel + run.to(tl.int64) * N,
+        run >= 0,
+        V,
+        S0,
+        S1,
+        S2,
+        U0,
+        U1,
+        U2,
+        frame,
+        span,
+        step,
+        METHOD,
+        WITH_GRADIENT,
+        True,
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #95bb09a8
 @triton.jit(do_not_specialize=_SCALARS)
-def _project_trilinear(volume, labels, source, target, image, d_source, d_target, B, N, n_sources, X, Y, Z, volume_stride, n_channels, n_points,
-                       METHOD: tl.constexpr, LABELS: tl.constexpr, WITH_GRADIENT: tl.constexpr,
-                       PARTS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _project_trilinear(
+    volume,
+    labels,
+    source,
+    target,
+    image,
+    d_source,
+    d_target,
+    B,
+    N,
+    n_sources,
+    X,
+    Y,
+    Z,
+    volume_stride,
+    n_channels,
+    n_points,
+    METHOD: tl.constexpr,
+    LABELS: tl.constexpr,
+    WITH_GRADIENT: tl.constexpr,
+    PARTS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     b, part, n, ray, source_ray = _my_rays(B, N, n_sources, BLOCK)
     _, broken, frame, span, grid = _ray(source, target, ray, source_ray, n < N, X, Y, Z, 1, WIDE)
-    pixel, step, density = (part * B + b) * n_channels * N + n, 1.0 / (n_points - 1.0), volume + b * volume_stride
+    pixel, step, density = (
+        (part * B + b) * n_channels * N + n,
+        1.0 / (n_points - 1.0),
+        volume + b * volume_stride,
+    )
     if LABELS:
-        _sum_cells_labels(density, labels, image, d_source, d_target, pixel, n_channels, N, frame, span, grid, part, n_points, step,
-                          PARTS, METHOD, WITH_GRADIENT)
+        _sum_cells_labels(
+            density,
+            labels,
+            image,
+            d_source,
+            d_target,
+            pixel,
+            n_channels,
+            N,
+            frame,
+            span,
+            grid,
+            part,
+            n_points,
+            step,
+            PARTS,
+            METHOD,
+            WITH_GRADIENT,
+        )
     else:
-        V, S0, S1, S2, U0, U1, U2 = _sum_cells(density, frame, span, grid, part, n_points, step, PARTS, METHOD, WITH_GRADIENT)
-        _put(image, d_source, d_target, pixel, n < N, V, S0, S1, S2, U0, U1, U2, frame, span, step, METHOD, WITH_GRADIENT, False)
-    for c in range(n_channels): _put_nan(image, d_source, d_target, pixel + c * N, broken, WITH_GRADIENT)
+        V, S0, S1, S2, U0, U1, U2 = _sum_cells(
+            density, frame, span, grid, part, n_points, step, PARTS, METHOD, WITH_GRADIENT
+        )
+        _put(
+            image,
+            d_source,
+            d_target,
+            pixel,
+            n < N,
+            V,
+            S0,
+            S1,
+            S2,
+            U0,
+            U1,
+            U2,
+            frame,
+            span,
+            step,
+            METHOD,
+            WITH_GRADIENT,
+            False,
+        )
+    for c in range(n_channels):
+        _put_nan(image, d_source, d_target, pixel + c * N, broken, WITH_GRADIENT)
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #3f804410
-_BLOCK = (128, 32)  # rays of a program without and with labels, 32 a warp: each ray, and so each pixel, belongs to one thread
+_BLOCK = (
+    128,
+    32,
+)  # rays of a program without and with labels, 32 a warp: each ray, and so each pixel, belongs to one thread
 
 
 def _n_parts(n_rays, device):
     "How many programs share a ray: more than one if there are too few rays to fill the GPU."
-    if device.type != "cuda": return 1
-    return max(1, min(8, 1024 * torch.cuda.get_device_properties(device).multi_processor_count // max(1, n_rays)))
+    if device.type != "cuda":
+        return 1
+    return max(
+        1,
+        min(
+            8,
+            1024 * torch.cuda.get_device_properties(device).multi_processor_count // max(1, n_rays),
+        ),
+    )
 
 
 def _method(method, n_points):
-    if method not in ("siddon", "trilinear"): raise ValueError(f"method must be one of ['siddon', 'trilinear'], got {method!r}")
+    if method not in ("siddon", "trilinear"):
+        raise ValueError(f"method must be one of ['siddon', 'trilinear'], got {method!r}")
     if n_points is not None and (method == "siddon" or n_points < 2):
-        raise ValueError(f"n_points must be at least 2 and goes with method='trilinear', got n_points={n_points!r} and method={method!r}")
+        raise ValueError(
+            f"n_points must be at least 2 and goes with method='trilinear', got n_points={n_points!r} and method={method!r}"
+        )
     return _SIDDON if method == "siddon" else _EXACT if n_points is None else _SAMPLED
 
 
-def _launch(kernels, volume, labels, source, target, *tensors, n_channels, method, n_points, parts=1, **options):
+def _launch(
+    kernels,
+    volume,
+    labels,
+    source,
+    target,
+    *tensors,
+    n_channels,
+    method,
+    n_points,
+    parts=1,
+    **options,
+):
     "Start the first of `kernels` (Siddon) or the second (trilinear) for all rays; `volume` is [Bv, X, Y, Z], read or written."
     B, N = target.shape[:2]
-    if B * N * n_channels == 0: return
+    if B * N * n_channels == 0:
+        return
     block = _BLOCK[labels is not None]
-    labels = volume if labels is None else (labels.to(torch.uint8) if labels.dtype == torch.bool else labels).contiguous()
+    labels = (
+        volume
+        if labels is None
+        else (labels.to(torch.uint8) if labels.dtype == torch.bool else labels).contiguous()
+    )
     source, target = source.float().contiguous(), target.float().contiguous()
     shape, METHOD = volume.shape[1:], _method(method, n_points)
     with torch.cuda.device_of(target):
         kernels[METHOD.value > 0][(B * -(-N // block) * parts,)](
-            volume, labels, source, target, *tensors,
-            B, N, source.shape[1], *shape, shape.numel() if len(volume) > 1 else 0, n_channels, n_points or 2,
-            METHOD=METHOD.value, LABELS=labels is not volume, PARTS=parts, WIDE=shape.numel() >= 2**31, BLOCK=block,
-            num_warps=block // 32, enable_fp_fusion=True, **options,
+            volume,
+            labels,
+            source,
+            target,
+            *tensors,
+            B,
+            N,
+            source.shape[1],
+            *shape,
+            shape.numel() if len(volume) > 1 else 0,
+            n_channels,
+            n_points or 2,
+            METHOD=METHOD.value,
+            LABELS=labels is not volume,
+            PARTS=parts,
+            WIDE=shape.numel() >= 2**31,
+            BLOCK=block,
+            num_warps=block // 32,
+            enable_fp_fusion=True,
+            **options,
         )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #d878796a
@@ -520,22 +1023,52 @@ def project(
     volume: Tensor,  # Densities, [X, Y, Z] or [B, X, Y, Z], any float or integer type; read as they are, computed with in float32
     source: Tensor,  # Ray origins in voxel coordinates, [B, 1, 3] or [B, N, 3]
     target: Tensor,  # Ray ends in voxel coordinates, [B, N, 3]
-    labels: Tensor | None = None,  # Channel of each voxel, integers [X, Y, Z]; voxels with other labels count nowhere
+    labels: Tensor
+    | None = None,  # Channel of each voxel, integers [X, Y, Z]; voxels with other labels count nowhere
     n_channels: int = 1,
     method: str = "siddon",  # "siddon" or "trilinear"
-    n_points: int | None = None,  # Trilinear only: samples per ray at equal steps; None integrates exactly
+    n_points: int
+    | None = None,  # Trilinear only: samples per ray at equal steps; None integrates exactly
     with_gradient: bool = False,  # Also the derivatives?
     parts: int | None = None,  # Programs that share a ray; None: as many as fill the GPU
-) -> tuple[Tensor, Tensor | None, Tensor | None]:  # Image [B, C, N]; its derivatives by source and target, [B, C, N, 3] each; float32
+) -> tuple[
+    Tensor, Tensor | None, Tensor | None
+]:  # Image [B, C, N]; its derivatives by source and target, [B, C, N, 3] each; float32
     "Line integrals over alpha in [0, 1], and their exact derivatives by both ends of each ray, in one traversal."
     (B, N), volume = target.shape[:2], volume.detach().reshape(-1, *volume.shape[-3:]).contiguous()
     parts = parts or _n_parts(B * N, target.device)
     new = torch.empty if labels is None else torch.zeros
     image = new(parts, B, n_channels, N, dtype=torch.float32, device=target.device)
-    d_source, d_target = (new(parts, B, n_channels, N if with_gradient else 0, 3, dtype=torch.float32, device=target.device) for _ in range(2))
-    _launch((_project_siddon, _project_trilinear), volume, labels, source, target, image, d_source, d_target,
-            n_channels=n_channels, method=method, n_points=n_points, parts=parts, WITH_GRADIENT=with_gradient)
-    image, d_source, d_target = (x[0] if parts == 1 else x.sum(0) for x in (image, d_source, d_target))
+    d_source, d_target = (
+        new(
+            parts,
+            B,
+            n_channels,
+            N if with_gradient else 0,
+            3,
+            dtype=torch.float32,
+            device=target.device,
+        )
+        for _ in range(2)
+    )
+    _launch(
+        (_project_siddon, _project_trilinear),
+        volume,
+        labels,
+        source,
+        target,
+        image,
+        d_source,
+        d_target,
+        n_channels=n_channels,
+        method=method,
+        n_points=n_points,
+        parts=parts,
+        WITH_GRADIENT=with_gradient,
+    )
+    image, d_source, d_target = (
+        x[0] if parts == 1 else x.sum(0) for x in (image, d_source, d_target)
+    )
     return (image, d_source, d_target) if with_gradient else (image, None, None)
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #6b3c582e
@@ -543,7 +1076,12 @@ def project(
 def _scatter(volume, voxel, value, mask):
     "Add rounded values to voxels."
     value = tl.where(mask & (value == value), value, 0.0)
-    tl.atomic_add(volume + voxel, tl.floor(value + 0.5).to(tl.int64), mask=mask & (value != 0.0), sem="relaxed")
+    tl.atomic_add(
+        volume + voxel,
+        tl.floor(value + 0.5).to(tl.int64),
+        mask=mask & (value != 0.0),
+        sem="relaxed",
+    )
 
 
 @triton.jit
@@ -551,13 +1089,34 @@ def _gradient(grad, pixel, labels, voxel, mask, n_channels, N, LABELS: tl.conste
     "The gradient of the channel to which a voxel belongs."
     if LABELS:
         label = tl.load(labels + voxel, mask, -1).to(tl.int32)
-        return tl.load(grad + pixel + label.to(tl.int64) * N, mask & (label >= 0) & (label < n_channels), 0.0)
+        return tl.load(
+            grad + pixel + label.to(tl.int64) * N, mask & (label >= 0) & (label < n_channels), 0.0
+        )
     return tl.load(grad + pixel, mask, 0.0)
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #eec0ebca
 @triton.jit(do_not_specialize=_SCALARS)
-def _backproject_siddon(volume, labels, source, target, grad, B, N, n_sources, X, Y, Z, volume_stride, n_channels, n_points,
-                        METHOD: tl.constexpr, LABELS: tl.constexpr, PARTS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _backproject_siddon(
+    volume,
+    labels,
+    source,
+    target,
+    grad,
+    B,
+    N,
+    n_sources,
+    X,
+    Y,
+    Z,
+    volume_stride,
+    n_channels,
+    n_points,
+    METHOD: tl.constexpr,
+    LABELS: tl.constexpr,
+    PARTS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     b, part, n, ray, source_ray = _my_rays(B, N, n_sources, BLOCK)
     _, _, frame, span, grid = _ray(source, target, ray, source_ray, n < N, X, Y, Z, 0, WIDE)
     span = _part(span, grid, part, PARTS)
@@ -573,8 +1132,27 @@ def _backproject_siddon(volume, labels, source, target, grad, B, N, n_sources, X
 
 
 @triton.jit(do_not_specialize=_SCALARS)
-def _backproject_trilinear(volume, labels, source, target, grad, B, N, n_sources, X, Y, Z, volume_stride, n_channels, n_points,
-                           METHOD: tl.constexpr, LABELS: tl.constexpr, PARTS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _backproject_trilinear(
+    volume,
+    labels,
+    source,
+    target,
+    grad,
+    B,
+    N,
+    n_sources,
+    X,
+    Y,
+    Z,
+    volume_stride,
+    n_channels,
+    n_points,
+    METHOD: tl.constexpr,
+    LABELS: tl.constexpr,
+    PARTS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     b, part, n, ray, source_ray = _my_rays(B, N, n_sources, BLOCK)
     _, _, frame, span, grid = _ray(source, target, ray, source_ray, n < N, X, Y, Z, 1, WIDE)
     own = _part(span, grid, part, PARTS) if METHOD == _EXACT else span
@@ -582,11 +1160,17 @@ def _backproject_trilinear(volume, labels, source, target, grad, B, N, n_sources
     a, end, _, _ = own
     p0, p1, p2, voxel, _, n_cells = _begin(frame, own, grid, 1)
     first, last = _n_turns(n_cells, n_points, part, PARTS, METHOD)
-    pixel, step, inverse = b * n_channels * N + n, 1.0 / (n_points - 1.0), 1.0 / tl.where(d0 > 0, d0, 1.0)
+    pixel, step, inverse = (
+        b * n_channels * N + n,
+        1.0 / (n_points - 1.0),
+        1.0 / tl.where(d0 > 0, d0, 1.0),
+    )
     weight = inverse if METHOD == _EXACT else (end - a) * inverse * step
     for i in range(first, last):
         inside = a < end
-        c0, c1, c2, cell, middle, half, a, p0, p1, p2, voxel = _turn(i, a, p0, p1, p2, voxel, frame, own, grid, step, METHOD)
+        c0, c1, c2, cell, middle, half, a, p0, p1, p2, voxel = _turn(
+            i, a, p0, p1, p2, voxel, frame, own, grid, step, METHOD
+        )
         sides = _cell(c0, c1, c2, grid)
         for j in range(8):
             corner, valid, s0, s1, s2 = _corner(j, cell, inside, sides, grid)
@@ -595,12 +1179,21 @@ def _backproject_trilinear(volume, labels, source, target, grad, B, N, n_sources
                 x = middle + (2 * k - 1) * _GAUSS * half
                 share = _share(s0, s1, s2, *_inside(x, c0, c1, c2, frame))[0]
                 total += share * half if METHOD == _EXACT else share
-            _scatter(volume + b * volume_stride, corner, total * weight * _gradient(grad, pixel, labels, corner, valid, n_channels, N, LABELS), valid)
+            _scatter(
+                volume + b * volume_stride,
+                corner,
+                total
+                * weight
+                * _gradient(grad, pixel, labels, corner, valid, n_channels, N, LABELS),
+                valid,
+            )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #5842c987
 def _fixed_point(grad, source, target, summed, n_points):
     "Exponent of two such that no voxel's sum exceeds 2^60; NaN where a gradient, or a ray that has one, is not finite."
-    reach = 2 / (target - source).abs().amax(-1) + (0 if n_points is None else 1 / (n_points - 1))  # the share of a ray that a voxel sees, at most
+    reach = 2 / (target - source).abs().amax(-1) + (
+        0 if n_points is None else 1 / (n_points - 1)
+    )  # the share of a ray that a voxel sees, at most
     largest = grad.abs().amax(1)
     total = torch.where(largest == 0, 0, largest * reach.clamp(max=2)).sum(-1, dtype=torch.float64)
     total = total.sum() if summed else total.amax()
@@ -629,12 +1222,25 @@ def backproject(
     """
     B, C, N = grad.shape
     volume = torch.zeros(shape, dtype=torch.int64, device=target.device)
-    if grad.numel() == 0: return volume.float()
+    if grad.numel() == 0:
+        return volume.float()
     exponent = _fixed_point(grad, source, target, volume.ndim == 3 or len(volume) == 1, n_points)
-    scaled = _times_power(grad.to(torch.float32, copy=True, memory_format=torch.contiguous_format), exponent)
+    scaled = _times_power(
+        grad.to(torch.float32, copy=True, memory_format=torch.contiguous_format), exponent
+    )
     parts = parts or _n_parts(B * N, target.device)
-    _launch((_backproject_siddon, _backproject_trilinear), volume.view(-1, *volume.shape[-3:]), labels, source, target, scaled,
-            n_channels=C, method=method, n_points=n_points, parts=parts)
+    _launch(
+        (_backproject_siddon, _backproject_trilinear),
+        volume.view(-1, *volume.shape[-3:]),
+        labels,
+        source,
+        target,
+        scaled,
+        n_channels=C,
+        method=method,
+        n_points=n_points,
+        parts=parts,
+    )
     return _times_power(volume.float(), -exponent)
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #2f9583d0
@@ -644,21 +1250,74 @@ def _better(values, places, sides, pixel, mask, best, place, side, TRILINEAR: tl
     mask = mask & (best > tl.load(values + pixel, mask, 0.0))
     tl.store(values + pixel, best, mask)
     tl.store(places + pixel, place, mask)
-    if TRILINEAR: tl.store(sides + pixel, side, mask)
+    if TRILINEAR:
+        tl.store(sides + pixel, side, mask)
 
 
 @triton.jit
-def _consider(best, place, side, run, v, new_place, new_side, label, counts, values, places, sides, pixel, N, TRILINEAR: tl.constexpr):
+def _consider(
+    best,
+    place,
+    side,
+    run,
+    v,
+    new_place,
+    new_side,
+    label,
+    counts,
+    values,
+    places,
+    sides,
+    pixel,
+    N,
+    TRILINEAR: tl.constexpr,
+):
     "The best of what was seen of the present label, and of a value in `label`."
     new = counts & (label != run)
-    _better(values, places, sides, pixel + run.to(tl.int64) * N, new & (run >= 0), best, place, side, TRILINEAR)
+    _better(
+        values,
+        places,
+        sides,
+        pixel + run.to(tl.int64) * N,
+        new & (run >= 0),
+        best,
+        place,
+        side,
+        TRILINEAR,
+    )
     better = counts & (new | (v > best))
-    return tl.where(better, v, best), tl.where(better, new_place, place), tl.where(better, new_side, side), tl.where(new, label, run)
+    return (
+        tl.where(better, v, best),
+        tl.where(better, new_place, place),
+        tl.where(better, new_side, side),
+        tl.where(new, label, run),
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #f14277ed
 @triton.jit(do_not_specialize=_SCALARS)
-def _find_siddon(volume, labels, source, target, values, places, sides, B, N, n_sources, X, Y, Z, volume_stride, n_channels, n_points,
-                 METHOD: tl.constexpr, LABELS: tl.constexpr, PARTS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _find_siddon(
+    volume,
+    labels,
+    source,
+    target,
+    values,
+    places,
+    sides,
+    B,
+    N,
+    n_sources,
+    X,
+    Y,
+    Z,
+    volume_stride,
+    n_channels,
+    n_points,
+    METHOD: tl.constexpr,
+    LABELS: tl.constexpr,
+    PARTS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     b, _, n, ray, source_ray = _my_rays(B, N, n_sources, BLOCK)
     _, _, frame, span, grid = _ray(source, target, ray, source_ray, n < N, X, Y, Z, 0, WIDE)
     a, end, side, _ = span
@@ -670,7 +1329,23 @@ def _find_siddon(volume, labels, source, target, values, places, sides, B, N, n_
         v = tl.load(volume + b * volume_stride + here, inside, 0.0).to(tl.float32)
         label = tl.load(labels + here, inside, -1).to(tl.int32) if LABELS else run * 0
         counts = inside & (b_ > a) & (label >= 0) & (label < n_channels)
-        best, place, side, run = _consider(best, place, side, run, v, here.to(tl.int64), side, label, counts, values, places, sides, pixel, N, False)
+        best, place, side, run = _consider(
+            best,
+            place,
+            side,
+            run,
+            v,
+            here.to(tl.int64),
+            side,
+            label,
+            counts,
+            values,
+            places,
+            sides,
+            pixel,
+            N,
+            False,
+        )
         a = b_
     _better(values, places, sides, pixel + run.to(tl.int64) * N, run >= 0, best, place, side, False)
 
@@ -685,7 +1360,15 @@ def _label_at(x, labels, inside, frame, grid, LABELS: tl.constexpr):
         i0 = tl.where(f0 > 0, tl.floor(y0), tl.ceil(y0) - 1.0)
         i1 = tl.where(f1 > 0, tl.floor(y1), tl.ceil(y1) - 1.0)
         i2 = tl.where(f2 > 0, tl.floor(y2), tl.ceil(y2) - 1.0)
-        inside = inside & (i0 >= 0) & (i0 < 2.0 * h0 - 1.0) & (i1 >= 0) & (i1 < 2.0 * h1 - 1.0) & (i2 >= 0) & (i2 < 2.0 * h2 - 1.0)
+        inside = (
+            inside
+            & (i0 >= 0)
+            & (i0 < 2.0 * h0 - 1.0)
+            & (i1 >= 0)
+            & (i1 < 2.0 * h1 - 1.0)
+            & (i2 >= 0)
+            & (i2 < 2.0 * h2 - 1.0)
+        )
         voxel = base + i0.to(tl.int32) * u0 + i1.to(tl.int32) * u1 + i2.to(tl.int32) * u2
         return tl.load(labels + voxel, inside, -1).to(tl.int32)
     return tl.where(inside, 0, -1)
@@ -697,10 +1380,19 @@ def _cubic(corners, x0, x1, x2, length, frame):
     g1, g2 = frame[12], frame[13]
     v, e0, e1, e2 = _interpolate(corners, x0, x1, x2)
     v000, v001, v010, v011, v100, v101, v110, v111 = corners
-    e01, e02, e12 = (v110 - v100) - (v010 - v000), (v101 - v100) - (v001 - v000), (v011 - v010) - (v001 - v000)
+    e01, e02, e12 = (
+        (v110 - v100) - (v010 - v000),
+        (v101 - v100) - (v001 - v000),
+        (v011 - v010) - (v001 - v000),
+    )
     e012 = (v111 - v101) - (v011 - v001) - e01
     c2 = (e01 + x2 * e012) * g1 + (e02 + x1 * e012) * g2 + (e12 + x0 * e012) * g1 * g2
-    return v, (e0 + g1 * e1 + g2 * e2) * length, c2 * length * length, e012 * g1 * g2 * length * length * length
+    return (
+        v,
+        (e0 + g1 * e1 + g2 * e2) * length,
+        c2 * length * length,
+        e012 * g1 * g2 * length * length * length,
+    )
 
 
 @triton.jit
@@ -710,44 +1402,129 @@ def _extrema(c1, c2, c3):
     root = tl.sqrt(tl.maximum(square, 0.0))
     r = tl.where(c2 > 0, -c2 - root, root - c2)
     first, second = (square > 0) & (c3 != 0), (square > 0) & (r != 0)
-    return tl.where(first, r / tl.where(first, 3.0 * c3, 1.0), 0.0), tl.where(second, c1 / tl.where(second, r, 1.0), 0.0)
+    return tl.where(first, r / tl.where(first, 3.0 * c3, 1.0), 0.0), tl.where(
+        second, c1 / tl.where(second, r, 1.0), 0.0
+    )
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #90d4cbb9
 @triton.jit(do_not_specialize=_SCALARS)
-def _find_trilinear(volume, labels, source, target, values, places, sides, B, N, n_sources, X, Y, Z, volume_stride, n_channels, n_points,
-                    METHOD: tl.constexpr, LABELS: tl.constexpr, PARTS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _find_trilinear(
+    volume,
+    labels,
+    source,
+    target,
+    values,
+    places,
+    sides,
+    B,
+    N,
+    n_sources,
+    X,
+    Y,
+    Z,
+    volume_stride,
+    n_channels,
+    n_points,
+    METHOD: tl.constexpr,
+    LABELS: tl.constexpr,
+    PARTS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     b, _, n, ray, source_ray = _my_rays(B, N, n_sources, BLOCK)
     _, _, frame, span, grid = _ray(source, target, ray, source_ray, n < N, X, Y, Z, 1, WIDE)
     a, end, entered, left = span
     p0, p1, p2, voxel, _, n_cells = _begin(frame, span, grid, 1)
     first, last = _n_turns(n_cells, n_points, 0, 1, METHOD)
-    pixel, step, density = b * n_channels * N + n, 1.0 / (n_points - 1.0), volume + b * volume_stride
+    pixel, step, density = (
+        b * n_channels * N + n,
+        1.0 / (n_points - 1.0),
+        volume + b * volume_stride,
+    )
     run, best, place, side = left * 0 - 1, a * 0, a * 0, left * 0
     for i in range(first, last):
         inside = a < end
-        if METHOD == _EXACT: came, next_side = a, _walk(a, p0, p1, p2, voxel, frame, span, grid)[1]
-        c0, c1, c2, corner, middle, half, a, p0, p1, p2, voxel = _turn(i, a, p0, p1, p2, voxel, frame, span, grid, step, METHOD)
+        if METHOD == _EXACT:
+            came, next_side = a, _walk(a, p0, p1, p2, voxel, frame, span, grid)[1]
+        c0, c1, c2, corner, middle, half, a, p0, p1, p2, voxel = _turn(
+            i, a, p0, p1, p2, voxel, frame, span, grid, step, METHOD
+        )
         corners = _corners(density, corner, inside, _cell(c0, c1, c2, grid), grid)
         if METHOD == _EXACT:
             v, k1, k2, k3 = _cubic(corners, *_inside(came, c0, c1, c2, frame), a - came, frame)
             if i == 0:
                 label = _label_at(came, labels, inside, frame, grid, LABELS)
                 counts = (label >= 0) & (label < n_channels)
-                best, place, side, run = _consider(best, place, side, run, v, came, entered, label, counts, values, places, sides, pixel, N, True)
+                best, place, side, run = _consider(
+                    best,
+                    place,
+                    side,
+                    run,
+                    v,
+                    came,
+                    entered,
+                    label,
+                    counts,
+                    values,
+                    places,
+                    sides,
+                    pixel,
+                    N,
+                    True,
+                )
             tau1, tau2 = _extrema(k1, k2, k3)
             for k in tl.static_range(3):  # in the cell, and where it is left
-                tau = 1.0 if k == 2 else (tl.maximum(tau1, tau2) if k == 1 else tl.minimum(tau1, tau2))
+                tau = (
+                    1.0
+                    if k == 2
+                    else (tl.maximum(tau1, tau2) if k == 1 else tl.minimum(tau1, tau2))
+                )
                 x = came + tau * (a - came) if k < 2 else a
                 valid = inside & (tau > 0) & (tau < 1) if k < 2 else inside
                 label = _label_at(x, labels, valid, frame, grid, LABELS)
-                counts, value = (label >= 0) & (label < n_channels), v + tau * (k1 + tau * (k2 + tau * k3))
+                counts, value = (
+                    (label >= 0) & (label < n_channels),
+                    v + tau * (k1 + tau * (k2 + tau * k3)),
+                )
                 on = next_side if k == 2 else next_side * 0 + 3
-                best, place, side, run = _consider(best, place, side, run, value, x, on, label, counts, values, places, sides, pixel, N, True)
+                best, place, side, run = _consider(
+                    best,
+                    place,
+                    side,
+                    run,
+                    value,
+                    x,
+                    on,
+                    label,
+                    counts,
+                    values,
+                    places,
+                    sides,
+                    pixel,
+                    N,
+                    True,
+                )
         else:
             v = _interpolate(corners, *_inside(middle, c0, c1, c2, frame))[0]
             label = _label_at(middle, labels, inside, frame, grid, LABELS)
             counts = (label >= 0) & (label < n_channels)
-            best, place, side, run = _consider(best, place, side, run, v, a * 0 + i, side, label, counts, values, places, sides, pixel, N, True)
+            best, place, side, run = _consider(
+                best,
+                place,
+                side,
+                run,
+                v,
+                a * 0 + i,
+                side,
+                label,
+                counts,
+                values,
+                places,
+                sides,
+                pixel,
+                N,
+                True,
+            )
     _better(values, places, sides, pixel + run.to(tl.int64) * N, run >= 0, best, place, side, True)
     _place(places, sides, pixel, n < N, n_channels, N, frame, METHOD)
 
@@ -762,8 +1539,13 @@ def _place(places, sides, pixel, valid, n_channels, N, frame, METHOD: tl.constex
         x = tl.load(places + pixel + c * N, found, 0.0)
         if METHOD == _EXACT:
             tl.store(places + pixel + c * N, (x - origin) / tl.where(d0 > 0, d0, 1.0), found)
-            tl.store(sides + pixel + c * N, tl.where(side == 0, a0, tl.where(side == 1, a1, tl.where(side == 2, a2, -1))), found)
-        else: tl.store(sides + pixel + c * N, 3, found)
+            tl.store(
+                sides + pixel + c * N,
+                tl.where(side == 0, a0, tl.where(side == 1, a1, tl.where(side == 2, a2, -1))),
+                found,
+            )
+        else:
+            tl.store(sides + pixel + c * N, 3, found)
 
 # %% ../../notebooks/api/14_raytrace_cuda.ipynb #1c0194d7
 def find_maximum(
@@ -774,7 +1556,9 @@ def find_maximum(
     n_channels: int = 1,
     method: str = "siddon",
     n_points: int | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:  # [B, C, N]: voxels, int64; or, trilinear, places (float32) and sides (int32)
+) -> (
+    Tensor | tuple[Tensor, Tensor]
+):  # [B, C, N]: voxels, int64; or, trilinear, places (float32) and sides (int32)
     """Where on each ray the density of each channel is largest; the first place, if there are several.
 
     Siddon: the voxel, counted in one flattened volume, of those that the ray crosses with some length; -1 if there is none.
@@ -786,8 +1570,21 @@ def find_maximum(
     (B, N), volume = target.shape[:2], volume.detach().reshape(-1, *volume.shape[-3:]).contiguous()
     trilinear = method == "trilinear"
     values = torch.full((B, n_channels, N), -torch.inf, dtype=torch.float32, device=target.device)
-    places = torch.zeros_like(values) if trilinear else torch.full_like(values, -1, dtype=torch.int64)
+    places = (
+        torch.zeros_like(values) if trilinear else torch.full_like(values, -1, dtype=torch.int64)
+    )
     sides = torch.full_like(values, -2, dtype=torch.int32) if trilinear else places
-    _launch((_find_siddon, _find_trilinear), volume, labels, source, target, values, places, sides,
-            n_channels=n_channels, method=method, n_points=n_points)
+    _launch(
+        (_find_siddon, _find_trilinear),
+        volume,
+        labels,
+        source,
+        target,
+        values,
+        places,
+        sides,
+        n_channels=n_channels,
+        method=method,
+        n_points=n_points,
+    )
     return (places, sides) if trilinear else places

@@ -39,7 +39,11 @@ def _flat_index(voxels, shape, rays, rays_per_image):
     "Positions of voxels [M, 3] in a flattened grid [X, Y, Z], or [B, X, Y, Z] with a grid for each image."
     x, y, z = (v.clamp(0, n - 1) for v, n in zip(voxels.unbind(-1), shape[-3:]))
     index = (x * shape[-2] + y) * shape[-1] + z
-    return index if len(shape) == 3 or shape[0] == 1 else index + rays // rays_per_image * (shape[-3] * shape[-2] * shape[-1])
+    return (
+        index
+        if len(shape) == 3 or shape[0] == 1
+        else index + rays // rays_per_image * (shape[-3] * shape[-2] * shape[-1])
+    )
 
 
 def _accumulate(values, rays, labels, size, reduce):
@@ -50,8 +54,10 @@ def _accumulate(values, rays, labels, size, reduce):
         values, rays, labels = values[known], rays[known], labels[known]
     pixels = values.new_zeros(B * N * C)
     index = rays if labels is None else rays * C + labels.long()
-    if reduce == "sum": pixels = pixels.scatter_add(0, index, values)
-    else: pixels = pixels.scatter_reduce(0, index, values, "amax", include_self=False)
+    if reduce == "sum":
+        pixels = pixels.scatter_add(0, index, values)
+    else:
+        pixels = pixels.scatter_reduce(0, index, values, "amax", include_self=False)
     return pixels.view(B, N, C).mT
 
 # %% ../../notebooks/api/12_raytrace_reference.ipynb #b466dff2
@@ -59,7 +65,8 @@ def _in_chunks(f, source, target, samples_per_ray, budget=2**20):
     "Concatenate `f(source, target)` over chunks of rays that hold at most `budget` samples each."
     B, N = target.shape[:2]
     size = max(1, budget // max(1, B * samples_per_ray))
-    if N <= size: return f(source, target)
+    if N <= size:
+        return f(source, target)
     again = torch.is_grad_enabled()
     parts = []
     for k in range(0, N, size):
@@ -81,12 +88,24 @@ def siddon(
 
     def trace(source, target):
         alpha = _crossings(source, target, -0.5, [n - 0.5 for n in volume.shape[-3:]])
-        rays, middle, length = _samples(source, target, (alpha[..., 1:] + alpha[..., :-1]) / 2, alpha.diff(dim=-1), -0.5, high)
+        rays, middle, length = _samples(
+            source, target, (alpha[..., 1:] + alpha[..., :-1]) / 2, alpha.diff(dim=-1), -0.5, high
+        )
         voxels = (middle + 0.5).detach().floor().long()
-        values = volume.flatten().index_select(0, _flat_index(voxels, volume.shape, rays, target.shape[1])).to(length.dtype)
-        owners = None if labels is None else labels.flatten()[_flat_index(voxels, labels.shape, rays, target.shape[1])]
+        values = (
+            volume.flatten()
+            .index_select(0, _flat_index(voxels, volume.shape, rays, target.shape[1]))
+            .to(length.dtype)
+        )
+        owners = (
+            None
+            if labels is None
+            else labels.flatten()[_flat_index(voxels, labels.shape, rays, target.shape[1])]
+        )
         samples = values * length if reduce == "sum" else values + 0 * length
-        return _accumulate(samples, rays, owners, (len(target), n_channels, target.shape[1]), reduce)
+        return _accumulate(
+            samples, rays, owners, (len(target), n_channels, target.shape[1]), reduce
+        )
 
     return _in_chunks(trace, source, target, sum(volume.shape[-3:]) + 2)
 
@@ -100,7 +119,10 @@ def chord(
     d = target - source
     far = torch.tensor(shape, dtype=d.dtype, device=d.device) - 0.5
     a, b = (-0.5 - source) / d, (far - source) / d
-    enter, leave = torch.minimum(a, b).amax(-1).clamp(0, 1), torch.maximum(a, b).amin(-1).clamp(0, 1)
+    enter, leave = (
+        torch.minimum(a, b).amax(-1).clamp(0, 1),
+        torch.maximum(a, b).amin(-1).clamp(0, 1),
+    )
     return (leave - enter).clamp(min=0)
 
 # %% ../../notebooks/api/12_raytrace_reference.ipynb #42b0da57
@@ -109,11 +131,19 @@ def _nodes(source, target, shape, n_points):
     alpha = _crossings(source, target, -1.0, shape)
     if n_points is None:
         middle, half = (alpha[..., 1:] + alpha[..., :-1]) / 2, alpha.diff(dim=-1) / 2
-        return torch.cat([middle - half / 3**0.5, middle + half / 3**0.5], -1), torch.cat([half, half], -1)
-    reach = [torch.tensor(shape, dtype=alpha.dtype, device=alpha.device), -torch.ones(3, dtype=alpha.dtype, device=alpha.device)]
+        return torch.cat([middle - half / 3**0.5, middle + half / 3**0.5], -1), torch.cat(
+            [half, half], -1
+        )
+    reach = [
+        torch.tensor(shape, dtype=alpha.dtype, device=alpha.device),
+        -torch.ones(3, dtype=alpha.dtype, device=alpha.device),
+    ]
     safe = torch.where(target == source, 1e-30, target - source)
     a, b = ((r - source) / safe for r in reach)
-    enter, leave = torch.minimum(a, b).amax(-1, True).clamp(0, 1), torch.maximum(a, b).amin(-1, True).clamp(0, 1)
+    enter, leave = (
+        torch.minimum(a, b).amax(-1, True).clamp(0, 1),
+        torch.maximum(a, b).amin(-1, True).clamp(0, 1),
+    )
     span = (leave - enter).clamp(min=0) * (target != source).any(-1, True)  # no length, no integral
     steps = torch.linspace(0, 1, n_points, dtype=alpha.dtype, device=alpha.device)
     return enter + span * steps, (span / (n_points - 1)).expand(*span.shape[:-1], n_points)
@@ -123,12 +153,21 @@ def _with_critical_points(alpha, value):
     "Crossings [B, N, K] and, between them, where the derivative of the cubic through `value(alpha)` vanishes, and which of these exist."
     a, h = alpha.detach()[..., :-1], alpha.detach().diff(dim=-1)
     f0, f1, f2, f3 = (value(a + x * h) for x in (0, 1 / 3, 2 / 3, 1))
-    c1, c2, c3 = -5.5 * f0 + 9 * f1 - 4.5 * f2 + f3, 9 * f0 - 22.5 * f1 + 18 * f2 - 4.5 * f3, -4.5 * f0 + 13.5 * f1 - 13.5 * f2 + 4.5 * f3
+    c1, c2, c3 = (
+        -5.5 * f0 + 9 * f1 - 4.5 * f2 + f3,
+        9 * f0 - 22.5 * f1 + 18 * f2 - 4.5 * f3,
+        -4.5 * f0 + 13.5 * f1 - 13.5 * f2 + 4.5 * f3,
+    )
     root = c2 * c2 - 3 * c1 * c3  # of c1 + 2 c2 x + 3 c3 x^2
     q = -(c2 + torch.copysign(root.clamp(min=0).sqrt(), c2))
     places = [q / (3 * c3), c1 / q]
-    exist = [torch.ones_like(alpha), *(((root >= 0) & (x > 0) & (x < 1)).to(a.dtype) for x in places)]
-    return torch.cat([alpha, *(a + x.clamp(0, 1).nan_to_num() * h for x in places)], dim=-1), torch.cat(exist, dim=-1)
+    exist = [
+        torch.ones_like(alpha),
+        *(((root >= 0) & (x > 0) & (x < 1)).to(a.dtype) for x in places),
+    ]
+    return torch.cat(
+        [alpha, *(a + x.clamp(0, 1).nan_to_num() * h for x in places)], dim=-1
+    ), torch.cat(exist, dim=-1)
 
 # %% ../../notebooks/api/12_raytrace_reference.ipynb #190be0d2
 def trilinear(
@@ -143,7 +182,9 @@ def trilinear(
     "Integrals of the trilinear interpolant. Each voxel adds to the channel of its label; a maximum goes to that of the nearest voxel."
     shape = [n + 2 for n in volume.shape[-3:]]
     padded = torch.nn.functional.pad(volume, [1] * 6).flatten()
-    owners = None if labels is None else torch.nn.functional.pad(labels, [1] * 6, value=-1).flatten()
+    owners = (
+        None if labels is None else torch.nn.functional.pad(labels, [1] * 6, value=-1).flatten()
+    )
     high = torch.tensor(volume.shape[-3:], dtype=target.dtype, device=target.device)
 
     def corners(points, rays, n_rays):
@@ -152,27 +193,54 @@ def trilinear(
         fraction, base = points - base, base.long() + 1  # the padding shifts voxels by one
         for corner in product((0, 1), repeat=3):
             voxels = base + torch.tensor(corner, device=base.device)
-            share = torch.stack([f if c else 1 - f for f, c in zip(fraction.unbind(-1), corner)]).prod(0)
-            yield share * padded.index_select(0, _flat_index(voxels, [*volume.shape[:-3], *shape], rays, n_rays)), _flat_index(voxels, shape, rays, n_rays)
+            share = torch.stack(
+                [f if c else 1 - f for f, c in zip(fraction.unbind(-1), corner)]
+            ).prod(0)
+            yield (
+                share
+                * padded.index_select(
+                    0, _flat_index(voxels, [*volume.shape[:-3], *shape], rays, n_rays)
+                ),
+                _flat_index(voxels, shape, rays, n_rays),
+            )
 
     def trace(source, target):
         n_rays, size = target.shape[1], (len(target), n_channels, target.shape[1])
 
         @torch.no_grad()
         def value(alpha):
-            points = (source[..., None, :] + alpha[..., None] * (target - source)[..., None, :]).flatten(0, -2)
+            points = (
+                source[..., None, :] + alpha[..., None] * (target - source)[..., None, :]
+            ).flatten(0, -2)
             inside = ((points >= -1) & (points <= high)).all(-1)
-            rays = torch.arange(len(target) * n_rays, device=alpha.device).repeat_interleave(alpha.shape[-1])
-            return torch.where(inside, sum(v for v, _ in corners(points, rays, n_rays)), 0.0).view(alpha.shape)
+            rays = torch.arange(len(target) * n_rays, device=alpha.device).repeat_interleave(
+                alpha.shape[-1]
+            )
+            return torch.where(inside, sum(v for v, _ in corners(points, rays, n_rays)), 0.0).view(
+                alpha.shape
+            )
 
         if reduce == "max" and n_points is None:
-            alpha, weight = _with_critical_points(_crossings(source, target, -1.0, volume.shape[-3:]), value)
-        else: alpha, weight = _nodes(source, target, volume.shape[-3:], n_points)
+            alpha, weight = _with_critical_points(
+                _crossings(source, target, -1.0, volume.shape[-3:]), value
+            )
+        else:
+            alpha, weight = _nodes(source, target, volume.shape[-3:], n_points)
         rays, points, weight = _samples(source, target, alpha, weight, -1.0, high)
-        if owners is None or reduce == "max": total = sum(v for v, _ in corners(points, rays, n_rays))
-        else: return sum(_accumulate(v * weight, rays, owners[i], size, reduce) for v, i in corners(points, rays, n_rays))
-        if reduce == "sum": return _accumulate(total * weight, rays, None, size, reduce)
-        nearest = None if owners is None else owners[_flat_index((points + 1.5).detach().floor().long(), shape, rays, n_rays)]
+        if owners is None or reduce == "max":
+            total = sum(v for v, _ in corners(points, rays, n_rays))
+        else:
+            return sum(
+                _accumulate(v * weight, rays, owners[i], size, reduce)
+                for v, i in corners(points, rays, n_rays)
+            )
+        if reduce == "sum":
+            return _accumulate(total * weight, rays, None, size, reduce)
+        nearest = (
+            None
+            if owners is None
+            else owners[_flat_index((points + 1.5).detach().floor().long(), shape, rays, n_rays)]
+        )
         return _accumulate(total + 0 * weight, rays, nearest, size, reduce)
 
     return _in_chunks(trace, source, target, n_points or 2 * (sum(volume.shape[-3:]) + 5))
