@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, nullcontext
 from functools import cache
 from itertools import product
 
 import torch
 from jaxtyping import Float, Integer
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .raytrace import reference
+from .threads import kernels_threaded, single_threaded
 
 # %% auto #0
-__all__ = ['BACKENDS', 'STORED', 'forget', 'single_threaded', 'kernels_threaded', 'render']
+__all__ = ['BACKENDS', 'STORED', 'forget', 'render']
 
 # %% ../notebooks/api/21_renderers.ipynb #0713e5bf
 def _kernels(backend):
@@ -394,33 +393,6 @@ def _maximum(volume, source, target, labels, n_channels, method, n_points, backe
         ).to(dtype)
         + nothing
     )
-
-# %% ../notebooks/api/21_renderers.ipynb #557ba5b4
-_controller = cache(ThreadpoolController)  # looks once at the libraries that are loaded
-
-
-def single_threaded(
-    x: Tensor,  # What is worked on
-    n_max: int = 2**21,  # Larger tensors are worth waking the others
-):  # Context manager
-    "In this thread, let torch work on CPU tensors of up to `n_max` elements alone."
-    alone = not torch.compiler.is_compiling() and x.device.type == "cpu" and x.numel() <= n_max
-    return _controller().limit(limits=1, user_api="openmp") if alone else nullcontext()
-
-
-@contextmanager
-def kernels_threaded(x: Tensor):
-    "As `single_threaded`, but the kernels go on in as many threads as torch had before: for many small steps between renderings."
-    if x.device.type != "cpu":
-        yield
-        return
-    wanted = _kernels("cpu").n_threads
-    before = wanted.set(wanted.get() or torch.get_num_threads())
-    try:
-        with single_threaded(x):
-            yield
-    finally:
-        wanted.reset(before)
 
 # %% ../notebooks/api/21_renderers.ipynb #d5059b53
 BACKENDS = ("auto", "reference", "cpu", "cuda")

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -16,11 +14,13 @@ from numba import njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from ..threads import in_threads, n_threads
+
 # %% auto #0
 __all__ = ['LANES', 'PLANE', 'ORIGIN', 'INVERSE', 'STEP', 'SLOPE', 'SPACING', 'CELL', 'LAST', 'SOURCE', 'DIRECTION', 'ALPHA',
            'START', 'END', 'ENTER', 'LEAVE', 'SUM', 'G0', 'H0', 'G1', 'H1', 'G2', 'H2', 'HOP', 'SKIP', 'N_FLOATS',
            'VOXEL', 'FIRST', 'AHEAD', 'STRIDE', 'AXIS', 'OFFSET', 'ENTERED', 'LEFT', 'STATUS', 'N_INTS', 'PREFETCH',
-           'BRICK', 'CHANNELS', 'MAXIMUM', 'ADJOINT', 'SIDDON', 'CELLS', 'SAMPLES', 'n_threads', 'occupancy', 'project',
+           'BRICK', 'CHANNELS', 'MAXIMUM', 'ADJOINT', 'SIDDON', 'CELLS', 'SAMPLES', 'occupancy', 'project',
            'backproject', 'find_maximum']
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #e174fbd2
@@ -302,7 +302,7 @@ def occupancy(
     flat = _stored(volume)
     bricks = np.zeros((len(flat), *(-(-n // BRICK) for n in shape)), np.uint8)
     n_layers = bricks.shape[1]
-    _in_threads(
+    in_threads(
         lambda i: _mark(
             flat[i // n_layers], shape, i % n_layers, bricks[i // n_layers, i % n_layers]
         ),
@@ -1658,40 +1658,13 @@ def _visit_order(shape, source, target):
     a0 = int(spread.argmax())
     u, w = (1 if a0 == 0 else 0), (1 if a0 == 2 else 2)
     keys, chunk = np.empty(n, np.int64), 2**14
-    _in_threads(
+    in_threads(
         lambda i: _visit_keys(
             shape, source, target, a0, i * chunk, keys[i * chunk : (i + 1) * chunk]
         ),
         -(-n // chunk),
     )
     return _counting_sort(keys, ((shape[u] - 1) // 4 + 1) * 4 * shape[w])
-
-# %% ../../notebooks/api/13_raytrace_cpu.ipynb #37e26e7f
-n_threads = ContextVar(
-    "n_threads", default=None
-)  # of the kernels, where torch itself is held to one
-
-
-def _in_threads(work, n_items):
-    "Call `work(i)` for all i in `range(n_items)`; whoever is free takes the next one."
-    items = iter(range(n_items))
-
-    def drain():
-        for i in items:
-            work(i)
-
-    n_others = min(n_threads.get() or torch.get_num_threads(), n_items) - 1
-    if n_others < 1:
-        return drain()
-    with ThreadPoolExecutor(n_others) as pool:
-        others = [pool.submit(drain) for _ in range(n_others)]
-        try:
-            drain()
-        finally:
-            for _ in items:
-                pass  # after an error or an interruption nothing new is begun
-        for other in others:
-            other.result()
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #ae435167
 def _method(method, n_points):
@@ -1719,7 +1692,7 @@ def _over_rays(trace, orders, n_rays, rays_per_block):
         b, k = divmod(i, n_blocks)
         trace(b, orders[b][k * rays_per_block : (k + 1) * rays_per_block])
 
-    _in_threads(work, len(orders) * n_blocks)
+    in_threads(work, len(orders) * n_blocks)
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #59c7592a
 def project(
@@ -1847,8 +1820,8 @@ def backproject(
                 n_points or 0,
             )
 
-    _in_threads(reach, B * n_chunks)
-    _in_threads(work, n_volumes * n_blocks)
+    in_threads(reach, B * n_chunks)
+    in_threads(work, n_volumes * n_blocks)
     return torch.from_numpy(gradient).reshape(shape)
 
 # %% ../../notebooks/api/13_raytrace_cpu.ipynb #ff906f6f
