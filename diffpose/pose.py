@@ -5,61 +5,64 @@
 # %% ../notebooks/api/10_pose.ipynb #cbf0d7e2
 from __future__ import annotations
 
-from functools import wraps
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import roma
 import torch
+from fastcore.basics import patch
+from jaxtyping import Float
 from torch import Tensor
 
+from diffpose.rotations import (
+    ROTATIONS,
+    euler_angles_to_matrix,
+    matrix_to_quaternion,
+    matrix_to_rotation_6d,
+    matrix_to_rotation_9d,
+    quaternion_adjugate_to_quaternion,
+    quaternion_to_matrix,
+    quaternion_to_quaternion_adjugate,
+    quaternion_to_rotation_10d,
+    rotation_6d_to_matrix,
+    rotation_9d_to_matrix,
+    rotation_10d_to_quaternion,
+)
+from .se3 import make_matrix, se3_exp_map, se3_log_map
+from .torch_tools import can_look, full_precision
+
 # %% auto #0
-__all__ = ['PARAMETERIZATIONS', 'full_precision', 'can_look', 'make_matrix', 'RigidTransform', 'random_rigid_transform',
-           'se3_exp_map', 'se3_log_map', 'quaternion_to_matrix', 'matrix_to_quaternion', 'quaternion_to_rotation_10d',
-           'rotation_10d_to_quaternion', 'quaternion_to_quaternion_adjugate', 'quaternion_adjugate_to_quaternion',
-           'rotation_6d_to_matrix', 'matrix_to_rotation_6d', 'rotation_9d_to_matrix', 'matrix_to_rotation_9d',
-           'euler_angles_to_matrix', 'assert_rigid', 'convert']
+__all__ = ['PARAMETERIZATIONS', 'RigidTransform', 'random_rigid_transform', 'assert_rigid', 'convert', 'full_precision',
+           'can_look', 'make_matrix', 'se3_exp_map', 'se3_log_map', 'euler_angles_to_matrix', 'matrix_to_quaternion',
+           'matrix_to_rotation_6d', 'matrix_to_rotation_9d', 'quaternion_adjugate_to_quaternion',
+           'quaternion_to_matrix', 'quaternion_to_quaternion_adjugate', 'quaternion_to_rotation_10d',
+           'rotation_6d_to_matrix', 'rotation_9d_to_matrix', 'rotation_10d_to_quaternion']
 
-# %% ../notebooks/api/10_pose.ipynb #93407cd2
-def full_precision(f):
-    "Decorator: run `f` outside of `torch.autocast`."
-
-    @wraps(f)
-    def run(*args, **kwargs):
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return f(*args, **kwargs)
-
-    return run
-
-
-def can_look(
-    tensor: Tensor,
-) -> bool:  # May Python branch on the content of the tensor?
-    "True for what is on the CPU and really there."
-    return (
-        not torch.compiler.is_compiling()
-        and tensor.device.type == "cpu"
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
-
-# %% ../notebooks/api/10_pose.ipynb #2e432d42
-def make_matrix(
-    R: Tensor,  # Rotations, shape [B, 3, 3]
-    t: Tensor,  # Translations in mm, shape [B, 3]
-) -> Tensor:  # Homogeneous matrices, shape [B, 4, 4]
-    "Stack rotations and translations into 4 x 4 matrices. Raises `ValueError` if their shapes do not batch."
-    if R.shape[-2:] != (3, 3) or t.shape[-1:] != (3,) or R.shape[:-2] != t.shape[:-1]:
-        raise ValueError(
-            f"R and t must have shapes [..., 3, 3] and [..., 3] with one batch shape, got {_shape(R)} and {_shape(t)}"
-        )
-    bottom = torch.cat([R.new_zeros(3), R.new_ones(1)]).expand(
-        *R.shape[:-2], 1, 4
-    )  # without a copy from the host
-    return torch.cat([torch.cat([R, t[..., None]], dim=-1), bottom], dim=-2)
-
-
-def _shape(x):
-    return list(x.shape)
+# %% ../notebooks/api/10_pose.ipynb #26c7ce6a
+_all_ = [  # at the place where DiffDRR has them
+    "full_precision",
+    "can_look",
+    "make_matrix",
+    "se3_exp_map",
+    "se3_log_map",
+    "euler_angles_to_matrix",
+    "matrix_to_quaternion",
+    "matrix_to_rotation_6d",
+    "matrix_to_rotation_9d",
+    "quaternion_adjugate_to_quaternion",
+    "quaternion_to_matrix",
+    "quaternion_to_quaternion_adjugate",
+    "quaternion_to_rotation_10d",
+    "rotation_6d_to_matrix",
+    "rotation_9d_to_matrix",
+    "rotation_10d_to_quaternion",
+]
 
 # %% ../notebooks/api/10_pose.ipynb #08a2609f
+def _shape(x: Any) -> list[int] | str:
+    return list(x.shape) if hasattr(x, "shape") else type(x).__name__
+
+
 class RigidTransform:
     """A batch of rigid transforms: callable on points, composable, invertible, indexable.
 
@@ -68,44 +71,42 @@ class RigidTransform:
 
     def __init__(
         self,
-        matrix: Tensor,  # Homogeneous matrices, shape [B, 4, 4] or [4, 4]
+        matrix: Float[Tensor, "*B 4 4"],  # Homogeneous matrices; a single one is a batch of one
     ):
-        if not torch.is_tensor(matrix) or matrix.shape[-2:] != (4, 4) or matrix.ndim not in (2, 3):
-            came = (
-                f"shape {_shape(matrix)}" if torch.is_tensor(matrix) else f"{type(matrix).__name__}"
-            )
+        if not torch.is_tensor(matrix) or matrix.shape[-2:] != (4, 4):
+            came = f"shape {_shape(matrix)}" if torch.is_tensor(matrix) else type(matrix).__name__
             raise ValueError(f"matrix must be a tensor of shape [B, 4, 4] or [4, 4], got {came}")
-        self.matrix = matrix if matrix.ndim == 3 else matrix[None]
+        self.matrix = matrix[None] if matrix.ndim == 2 else matrix
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.matrix)
 
-    def __getitem__(self, idx):
+    def __getitem__(self, idx: Any) -> RigidTransform:
         return RigidTransform(self.matrix[idx])
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[RigidTransform]:
         return (self[i] for i in range(len(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"RigidTransform({self.matrix})"
 
     @property
-    def rotation(self) -> Tensor:
+    def rotation(self) -> Float[Tensor, "*B 3 3"]:
         return self.matrix[..., :3, :3]
 
     @property
-    def translation(self) -> Tensor:
+    def translation(self) -> Float[Tensor, "*B 3"]:
         return self.matrix[..., :3, 3]
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return self.matrix.device
 
     @property
-    def dtype(self):
+    def dtype(self) -> torch.dtype:
         return self.matrix.dtype
 
-    def to(self, *args, **kwargs) -> RigidTransform:
+    def to(self, *args: Any, **kwargs: Any) -> RigidTransform:
         "As `torch.Tensor.to`: returns a pose of another device or dtype, and leaves this one alone."
         other = args[0] if args else None
         if isinstance(other, RigidTransform):
@@ -127,30 +128,28 @@ class RigidTransform:
     @full_precision
     def __call__(
         self,
-        x: Tensor,  # Points in mm, shape [N, 3], [1, N, 3] or [B, N, 3]
-    ) -> Tensor:  # Transformed points, shape [B, N, 3]
+        x: Float[Tensor, "*#B N 3"],  # Points [mm]
+    ) -> Float[Tensor, "*B N 3"]:
         "Move points. Raises `ValueError` if the points do not batch with the poses."
-        points = x if x.ndim == 3 else x[None]
-        if (
-            points.ndim != 3
-            or points.shape[-1] != 3
-            or (len(points) != len(self) and 1 not in (len(points), len(self)))
-        ):
+        matrix = self.matrix
+        points = x[(None,) * (matrix.ndim - x.ndim)] if x.ndim >= 2 else x
+        if points.ndim < 3 or points.shape[-1] != 3 or not _batch(matrix, points):
             raise ValueError(
-                f"x must be points of shape [N, 3] or [B, N, 3] with B of 1 or {len(self)}, got {_shape(x)}"
+                f"x must be points of shape [N, 3] or [B, N, 3] with B of 1 or {len(self)}, "
+                f"got {_shape(x)}"
             )
-        matrix = self.matrix.to(torch.promote_types(self.dtype, points.dtype))
-        return points.to(matrix.dtype) @ matrix[:, :3, :3].mT + matrix[:, None, :3, 3]
+        matrix = matrix.to(torch.promote_types(self.dtype, points.dtype))
+        return points.to(matrix.dtype) @ matrix[..., :3, :3].mT + matrix[..., None, :3, 3]
 
     @full_precision
     def inverse(self) -> RigidTransform:
-        "The inverse of a rigid transform in closed form, $R^\\top$ and $-R^\\top t$. For an affine matrix take `matrix.inverse()`."
+        "The inverse in closed form, $R^\\top$ and $-R^\\top t$. For an affine take `matrix.inverse()`."
         Rt = self.rotation.mT
         return RigidTransform(make_matrix(Rt, -(Rt @ self.translation[..., None])[..., 0]))
 
     def compose(
         self,
-        T: RigidTransform,  # What is applied after `self`
+        T: RigidTransform,  # Applied after `self`
     ) -> RigidTransform:  # `T.matrix @ self.matrix`
         "Apply `self` first and `T` second."
         return T @ self
@@ -162,8 +161,8 @@ class RigidTransform:
         return RigidTransform(self.matrix.to(dtype) @ other.matrix.to(dtype))
 
     @full_precision
-    def get_se3_log(self) -> Tensor:
-        "The twists (v, w) of the poses, shape [B, 6]."
+    def get_se3_log(self) -> Float[Tensor, "*B 6"]:
+        "The twists (v, w) of the poses."
         return se3_log_map(self.matrix)
 
     def convert(
@@ -171,9 +170,39 @@ class RigidTransform:
         parameterization: str,  # One of `PARAMETERIZATIONS`
         convention: str | None = None,  # Order of the Euler angles, such as "ZXY"
         degrees: bool = False,  # Euler angles in degrees?
-    ) -> tuple[Tensor, Tensor]:  # rotation [B, ...] and translation [B, 3] in mm
+    ) -> tuple[Float[Tensor, "*B ..."], Float[Tensor, "*B 3"]]:  # Rotation, and translation [mm]
         "The inverse of `convert`: `convert(*pose.convert(p), parameterization=p)` is `pose`."
         return _to_parameters(self, parameterization, convention, degrees)
+
+    @classmethod
+    def identity(
+        cls,
+        batch_size: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> RigidTransform:
+        "Poses that move nothing."
+        return cls(torch.eye(4, dtype=dtype, device=device).repeat(batch_size, 1, 1))
+
+    @classmethod
+    def cat(
+        cls,
+        poses: Iterable[RigidTransform],  # At least one
+    ) -> RigidTransform:
+        "One batch of several. Raises `ValueError` if there is none, `TypeError` for other things."
+        poses = list(poses)
+        if not poses:
+            raise ValueError("poses must hold at least one RigidTransform, got none")
+        for pose in poses:
+            if not isinstance(pose, RigidTransform):
+                raise TypeError(f"poses must be RigidTransforms, got {type(pose).__name__}")
+        return cls(torch.cat([pose.matrix for pose in poses]))
+
+
+def _batch(matrix: Tensor, points: Tensor) -> bool:
+    "Do matrices [*B, 4, 4] and points [*B, N, 3] have shapes that broadcast?"
+    pairs = zip(reversed(matrix.shape[:-2]), reversed(points.shape[:-2]))
+    return all(a == b or 1 in (a, b) for a, b in pairs)
 
 # %% ../notebooks/api/10_pose.ipynb #933dd5da
 def random_rigid_transform(
@@ -188,266 +217,140 @@ def random_rigid_transform(
         make_matrix(R, scale * torch.randn(batch_size, 3, dtype=dtype, device=device))
     )
 
-# %% ../notebooks/api/10_pose.ipynb #f5365928
-def _series_below(theta2, closed, coefficients, limit=1e-2):
-    "`closed(theta)` where theta^2 >= `limit`, its Taylor series in theta^2 below: six terms leave 1e-16."
-    small = theta2 < limit
-    theta = torch.where(
-        small, 1.0, theta2
-    ).sqrt()  # the unused branch must not produce NaN gradients
-    series = torch.zeros_like(theta2)
-    for c in reversed(coefficients):
-        series = series * theta2 + c
-    return torch.where(small, series, closed(theta))
-
-
-def _hat(w):
-    "Cross-product matrices [..., 3, 3] of vectors [..., 3]."
-    x, y, z = w.unbind(-1)
-    o = torch.zeros_like(x)
-    return torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
-
-# %% ../notebooks/api/10_pose.ipynb #9c923834
-def se3_exp_map(
-    log_transform: Tensor,  # Twists (v, w): translation part in mm, rotation vector in rad; shape [B, 6]
-) -> Tensor:  # Rigid matrices acting on column vectors, shape [B, 4, 4]
-    "Exponential map of SE(3), exact and differentiable everywhere, zero included."
-    v, w = log_transform.split([3, 3], dim=-1)
-    theta2, W = (w * w).sum(-1)[..., None, None], _hat(w)
-    b = _series_below(
-        theta2,
-        lambda a: (1 - a.cos()) / a**2,
-        [1 / 2, -1 / 24, 1 / 720, -1 / 40320, 1 / 3628800, -1 / 479001600],
-    )
-    c = _series_below(
-        theta2,
-        lambda a: (a - a.sin()) / a**3,
-        [1 / 6, -1 / 120, 1 / 5040, -1 / 362880, 1 / 39916800, -1 / 6227020800],
-    )
-    V = torch.eye(3, dtype=w.dtype, device=w.device) + b * W + c * (W @ W)
-    return make_matrix(roma.rotvec_to_rotmat(w), (V @ v[..., None])[..., 0])
-
-# %% ../notebooks/api/10_pose.ipynb #33494d16
-def se3_log_map(
-    matrix: Tensor,  # Rigid matrices acting on column vectors, shape [B, 4, 4]
-) -> Tensor:  # Twists (v, w), shape [B, 6]; the rotation angle lies in [0, pi]
-    "Logarithm of SE(3), the inverse of `se3_exp_map`."
-    w = roma.rotmat_to_rotvec(matrix[..., :3, :3])
-    theta2, W = (w * w).sum(-1)[..., None, None], _hat(w)
-    taylor = [1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000]
-    d = _series_below(theta2, lambda a: (1 - (a / 2) / (a / 2).tan()) / a**2, taylor)
-    Vinv = torch.eye(3, dtype=w.dtype, device=w.device) - W / 2 + d * (W @ W)
-    return torch.cat([(Vinv @ matrix[..., :3, 3:])[..., 0], w], dim=-1)
-
-# %% ../notebooks/api/10_pose.ipynb #e0e78dd0
-def quaternion_to_matrix(q: Tensor) -> Tensor:
-    "Rotation matrices [..., 3, 3] of quaternions [..., 4], real part first, normalised here."
-    return roma.unitquat_to_rotmat(roma.quat_wxyz_to_xyzw(q / q.norm(dim=-1, keepdim=True)))
-
-
-def matrix_to_quaternion(R: Tensor) -> Tensor:
-    "Unit quaternions [..., 4] of rotation matrices, real part first and never negative."
-    q = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(R))
-    return torch.where(q[..., :1] < 0, -q, q)
-
-# %% ../notebooks/api/10_pose.ipynb #c728e198
-def quaternion_to_rotation_10d(q: Tensor) -> Tensor:
-    "Upper triangle [..., 10] of $-q q^\\top$, whose lowest eigenvector is $q$."
-    return -quaternion_to_quaternion_adjugate(q)
-
-
-def rotation_10d_to_quaternion(rotation: Tensor) -> Tensor:
-    "The eigenvector of the smallest eigenvalue of a symmetric 4 x 4 matrix given by its upper triangle [..., 10]."
-    return roma.symmatrixvec_to_unitquat(
-        rotation
-    )  # keeps the order of the components, here real part first
-
-
-def quaternion_to_quaternion_adjugate(q: Tensor) -> Tensor:
-    "Upper triangle [..., 10] of $q q^\\top$."
-    i, j = torch.triu_indices(4, 4, device=q.device)
-    return q[..., i] * q[..., j]
-
-
-def quaternion_adjugate_to_quaternion(rotation: Tensor) -> Tensor:
-    "The quaternion [..., 4] of $q q^\\top$: its longest row, scaled; no eigenvectors needed."
-    i, j = torch.triu_indices(4, 4, device=rotation.device)
-    A = rotation.new_zeros(*rotation.shape[:-1], 4, 4)
-    A[..., i, j] = rotation
-    A[..., j, i] = rotation
-    norms = A.norm(dim=-1, keepdim=True)
-    row = norms.argmax(dim=-2, keepdim=True)
-    return (A / norms.amax(dim=-2, keepdim=True)).take_along_dim(row, dim=-2)[..., 0, :]
-
-# %% ../notebooks/api/10_pose.ipynb #b5e62f75
-def rotation_6d_to_matrix(d6: Tensor) -> Tensor:
-    "Gram-Schmidt on the two rows that the six numbers hold; the third row is their cross product."
-    return roma.special_gramschmidt(d6.unflatten(-1, (2, 3)).mT).mT
-
-
-def matrix_to_rotation_6d(R: Tensor) -> Tensor:
-    "The first two rows, [..., 6]."
-    return R[..., :2, :].flatten(-2)
-
-
-def rotation_9d_to_matrix(rotation: Tensor) -> Tensor:
-    "The nearest rotation (in the Frobenius norm) to nine numbers, by SVD."
-    return roma.special_procrustes(rotation.unflatten(-1, (3, 3)))
-
-
-def matrix_to_rotation_9d(R: Tensor) -> Tensor:
-    "All nine entries, row by row."
-    return R.flatten(-2)
-
-# %% ../notebooks/api/10_pose.ipynb #87f1d623
-# name: (shape of the rotation, to a rotation matrix, from a rotation matrix)
-_ROTATIONS = {
-    "axis_angle": ((3,), roma.rotvec_to_rotmat, roma.rotmat_to_rotvec),
-    "euler_angles": ((3,), None, None),
-    "matrix": ((3, 3), lambda R: R, lambda R: R),
-    "quaternion": ((4,), quaternion_to_matrix, matrix_to_quaternion),
-    "quaternion_adjugate": (
-        (10,),
-        lambda a: quaternion_to_matrix(quaternion_adjugate_to_quaternion(a)),
-        lambda R: quaternion_to_quaternion_adjugate(matrix_to_quaternion(R)),
-    ),
-    "rotation_6d": ((6,), rotation_6d_to_matrix, matrix_to_rotation_6d),
-    "rotation_9d": ((9,), rotation_9d_to_matrix, matrix_to_rotation_9d),
-    "rotation_10d": (
-        (10,),
-        lambda a: quaternion_to_matrix(rotation_10d_to_quaternion(a)),
-        lambda R: quaternion_to_rotation_10d(matrix_to_quaternion(R)),
-    ),
-    "se3_log_map": ((3,), None, None),
-}
-
-PARAMETERIZATIONS = list(_ROTATIONS)
-
-# %% ../notebooks/api/10_pose.ipynb #c03a6417
-def euler_angles_to_matrix(
-    angles: Tensor,  # [..., 3], in radians
-    convention: str,  # Order of the axes, such as "ZXY"
-) -> Tensor:  # [..., 3, 3]
-    "Product of three rotations about axes of the body."
-    o, i, R = torch.zeros_like(angles[..., 0]), torch.ones_like(angles[..., 0]), None
-    for axis, angle in zip(convention, angles.unbind(-1)):
-        c, s = angle.cos(), angle.sin()
-        rows = {
-            "X": [i, o, o, o, c, -s, o, s, c],
-            "Y": [c, o, s, o, i, o, -s, o, c],
-            "Z": [c, -s, o, s, c, o, o, o, i],
-        }[axis]
-        one = torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
-        R = one if R is None else R @ one
-    return R
+# %% ../notebooks/api/10_pose.ipynb #3dac830b
+PARAMETERIZATIONS = [*ROTATIONS, "se3_log_map"]
 
 # %% ../notebooks/api/10_pose.ipynb #70843d84
-def _check_parameterization(parameterization, convention):
-    if parameterization not in _ROTATIONS:
+def _check_parameterization(parameterization: str, convention: str | None) -> None:
+    if parameterization not in PARAMETERIZATIONS:
         raise ValueError(
             f"parameterization must be one of {PARAMETERIZATIONS}, got {parameterization!r}"
         )
-    if parameterization != "euler_angles":
-        return
-    ok = isinstance(convention, str) and len(convention) == 3 and set(convention) <= set("XYZ")
-    if not ok or convention[0] == convention[1] or convention[1] == convention[2]:
+    if parameterization == "euler_angles":
+        _check_convention(convention)
+
+
+def _check_convention(convention: str | None) -> None:
+    three_axes = (
+        isinstance(convention, str) and len(convention) == 3 and set(convention) <= {*"XYZ"}
+    )
+    if not three_axes or convention[0] == convention[1] or convention[1] == convention[2]:
         raise ValueError(
-            f"convention must be three of the letters X, Y, Z with no neighbours alike, such as 'ZXY', got {convention!r}"
+            "convention must be three of the letters X, Y, Z with no neighbours alike, "
+            f"such as 'ZXY', got {convention!r}"
         )
 
 
 def assert_rigid(
-    matrix: Tensor,  # Homogeneous matrices, shape [B, 4, 4]
-    name: str = "pose",  # What to call it in the error
+    matrix: Float[Tensor, "*B 4 4"],  # Homogeneous matrices
+    name: str = "pose",  # Of the argument, for the error
     atol: float = 1e-3,  # Largest entry of $R^\top R - I$ that passes
 ) -> None:
-    "Raise `ValueError` unless every matrix is a rotation and a translation: no scale, shear, reflection or NaN."
+    "Raise `ValueError` for scale, shear, reflection or NaN: every matrix must be rigid."
+    if not matrix.numel():
+        return
     R = matrix[..., :3, :3]
-    deviation = (
-        (R.mT @ R - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax()
-        if R.numel()
-        else R.new_zeros(())
-    )
-    bottom = (
-        (matrix[..., 3, :] - matrix.new_tensor([0.0, 0.0, 0.0, 1.0])).abs().amax()
-        if R.numel()
-        else deviation
-    )
-    if not (deviation < atol and bottom < atol and matrix.isfinite().all()):
+    deviation = (R.mT @ R - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax()
+    last_row = (matrix[..., 3, :] - matrix.new_tensor([0.0, 0.0, 0.0, 1.0])).abs().amax()
+    if not (deviation < atol and last_row < atol and matrix.isfinite().all()):
         raise ValueError(
-            f"{name} is not rigid: R'R differs from the identity by {deviation:.2g}, the last row from [0, 0, 0, 1] by "
-            f"{bottom:.2g}; at most {atol:g} is accepted"
+            f"{name} is not rigid: R'R differs from the identity by {deviation:.2g}, the last row "
+            f"from [0, 0, 0, 1] by {last_row:.2g}; at most {atol:g} is accepted"
         )
-    if (
-        R.numel()
-        and not (
-            torch.linalg.det(R.detach().to(torch.promote_types(R.dtype, torch.float32))) > 0
-        ).all()
-    ):
+    wide = torch.promote_types(R.dtype, torch.float32)
+    if not (torch.linalg.det(R.detach().to(wide)) > 0).all():
         raise ValueError(
-            f"{name} is not rigid: it holds a reflection (det R = -1); a mirrored image is set with `reverse_x_axis` or "
-            "`orientation`"
+            f"{name} is not rigid: it holds a reflection (det R = -1); a mirrored image is set with "
+            "`reverse_x_axis` or `orientation`"
         )
 
 # %% ../notebooks/api/10_pose.ipynb #27471887
 @full_precision
 def convert(
-    *args: Tensor,  # rotation [B, ...] and translation [B, 3] in mm, or one [B, 4, 4] matrix with parameterization="matrix"
-    parameterization: str,  # One of `PARAMETERIZATIONS`
+    *args: Tensor,  # Rotation [*B, ...] and translation [*B, 3] in mm, or one matrix [*B, 4, 4]
+    parameterization: str,  # One of `PARAMETERIZATIONS`; "matrix" for a single argument
     convention: str | None = None,  # Order of the Euler angles, such as "ZXY"
     degrees: bool = False,  # Are the Euler angles in degrees?
 ) -> RigidTransform:
     """Poses from a parameterization: $T = (R, R\\,\\tau)$.
 
-    Raises `ValueError` for unknown names, shapes that do not batch and matrices that are not rigid (as far as `can_look` allows).
+    Raises `ValueError` for unknown names, shapes that do not batch and, as far as `can_look` allows, for matrices that
+    are not rigid and numbers that are not finite.
     """
     _check_parameterization(parameterization, convention)
-    args = [torch.as_tensor(a) for a in args]
-    args = [a if a.is_floating_point() else a.float() for a in args]
-    if len(args) == 1 and parameterization == "matrix":
-        pose = RigidTransform(args[0])
+    tensors = [_as_floats(a) for a in args]
+    if len(tensors) == 1 and parameterization == "matrix":
+        pose = RigidTransform(tensors[0])
         if can_look(pose.matrix):
             assert_rigid(pose.matrix, "matrix")
         return pose
-    if len(args) != 2:
+    if len(tensors) != 2:
         raise ValueError(
-            f"parameterization {parameterization!r} takes a rotation and a translation, got {len(args)} arguments"
+            f"parameterization {parameterization!r} takes a rotation and a translation, "
+            f"got {len(args)} arguments"
         )
-    rotation, translation = args
-    shape, to_matrix, _ = _ROTATIONS[parameterization]
-    if (
-        rotation.shape[1:] != shape
-        or translation.shape[1:] != (3,)
-        or len(rotation) != len(translation)
-    ):
-        raise ValueError(
-            f"rotation and translation must have shapes {['B', *shape]} and ['B', 3] for {parameterization!r}, got "
-            f"{_shape(rotation)} and {_shape(translation)}"
-        )
+    rotation, translation = tensors
+    _check_shapes(rotation, translation, parameterization)
     rotation = rotation.view_as(rotation)  # roma knows tensors, not `torch.nn.Parameter`
-    if parameterization == "se3_log_map":
-        pose = RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
-    else:
-        if parameterization == "euler_angles":
-            R = euler_angles_to_matrix(torch.deg2rad(rotation) if degrees else rotation, convention)
-        else:
-            R = to_matrix(rotation)
-        R, translation = (
-            x.to(torch.promote_types(R.dtype, translation.dtype)) for x in (R, translation)
-        )
-        pose = RigidTransform(make_matrix(R, (R @ translation[..., None])[..., 0]))
+    pose = _from_parameters(rotation, translation, parameterization, convention, degrees)
     if can_look(pose.matrix):
-        if parameterization == "matrix":
-            assert_rigid(pose.matrix, "rotation")
-        elif not (finite := pose.matrix.detach().isfinite().all(-1).all(-1)).all():
-            k = int(finite.int().argmin())
-            came = f"got {rotation[k].tolist()} and {translation[k].tolist()} at index {k}"
-            raise ValueError(f"rotation and translation must be finite and not degenerate, {came}")
+        _check_content(pose, rotation, translation, parameterization)
     return pose
+
+
+def _as_floats(x: Any) -> Tensor:
+    x = torch.as_tensor(x)
+    return x if x.is_floating_point() else x.float()
+
+
+def _check_shapes(rotation: Tensor, translation: Tensor, parameterization: str) -> None:
+    is_twist = parameterization == "se3_log_map"
+    shape = (3,) if is_twist else ROTATIONS[parameterization].shape
+    batch = rotation.shape[: rotation.ndim - len(shape)]
+    if len(batch) < 1 or rotation.shape != (*batch, *shape) or translation.shape != (*batch, 3):
+        raise ValueError(
+            f"rotation and translation must have shapes {['B', *shape]} and ['B', 3] for "
+            f"{parameterization!r}, got {_shape(rotation)} and {_shape(translation)}"
+        )
+
+
+def _from_parameters(
+    rotation: Tensor,
+    translation: Tensor,
+    parameterization: str,
+    convention: str | None,
+    degrees: bool,
+) -> RigidTransform:
+    if parameterization == "se3_log_map":
+        return RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
+    if parameterization == "euler_angles":
+        R = euler_angles_to_matrix(torch.deg2rad(rotation) if degrees else rotation, convention)
+    else:
+        R = ROTATIONS[parameterization].to_matrix(rotation)
+    dtype = torch.promote_types(R.dtype, translation.dtype)
+    R, translation = R.to(dtype), translation.to(dtype)
+    return RigidTransform(make_matrix(R, (R @ translation[..., None])[..., 0]))
+
+
+def _check_content(
+    pose: RigidTransform, rotation: Tensor, translation: Tensor, parameterization: str
+) -> None:
+    if parameterization == "matrix":
+        return assert_rigid(pose.matrix, "rotation")
+    finite = pose.matrix.detach().isfinite().flatten(-2).all(-1)
+    if not finite.all():
+        k = tuple((~finite).nonzero()[0].tolist())
+        index = k[0] if len(k) == 1 else k
+        raise ValueError(
+            "rotation and translation must be finite and not degenerate, "
+            f"got {rotation[k].tolist()} and {translation[k].tolist()} at index {index}"
+        )
 
 # %% ../notebooks/api/10_pose.ipynb #93abfc2c
 @full_precision
-def _to_parameters(pose, parameterization, convention, degrees):
+def _to_parameters(
+    pose: RigidTransform, parameterization: str, convention: str | None, degrees: bool
+) -> tuple[Tensor, Tensor]:
     _check_parameterization(parameterization, convention)
     if parameterization == "se3_log_map":
         translation, rotation = pose.get_se3_log().split([3, 3], dim=-1)
@@ -456,5 +359,67 @@ def _to_parameters(pose, parameterization, convention, degrees):
     if parameterization == "euler_angles":
         rotation = roma.rotmat_to_euler(convention, R, degrees=degrees)
     else:
-        rotation = _ROTATIONS[parameterization][2](R)
+        rotation = ROTATIONS[parameterization].from_matrix(R)
     return rotation, (R.mT @ pose.translation[..., None])[..., 0]
+
+# %% ../notebooks/api/10_pose.ipynb #7f5a51ef
+@patch(cls_method=True)
+def from_euler(
+    cls: RigidTransform,
+    degrees: Float[Tensor, "*B 3"] | list,  # Angles about the axes of `convention` [degrees]
+    mm: Float[Tensor, "*B 3"]
+    | list,  # Translation in the rotated frame, as `convert` takes it [mm]
+    convention: str = "ZXY",  # Order of the axes
+) -> RigidTransform:
+    "Poses from Euler angles. One triple of either kind goes with any number of the other."
+    angles, position = _triples(degrees, "degrees"), _triples(mm, "mm")
+    try:
+        angles, position = torch.broadcast_tensors(angles, position)
+    except RuntimeError as error:
+        raise ValueError(
+            f"degrees and mm must batch, got {_shape(angles)} and {_shape(position)}"
+        ) from error
+    options = {"parameterization": "euler_angles", "convention": convention, "degrees": True}
+    return convert(angles, position, **options)
+
+
+def _triples(x: Any, name: str) -> Tensor:
+    x = _as_floats(x)
+    if x.shape[-1:] != (3,):
+        raise ValueError(f"{name} must be three numbers or have shape [B, 3], got {_shape(x)}")
+    return x[None] if x.ndim == 1 else x
+
+
+@patch
+def to_euler(
+    self: RigidTransform,
+    convention: str = "ZXY",  # Order of the axes
+) -> tuple[Float[Tensor, "*B 3"], Float[Tensor, "*B 3"]]:  # Angles [degrees], translation [mm]
+    "The inverse of `from_euler`."
+    return self.convert("euler_angles", convention, degrees=True)
+
+# %% ../notebooks/api/10_pose.ipynb #5fafa43b
+@patch(cls_method=True)
+def from_carm(
+    cls: RigidTransform,
+    primary: Float[Tensor, "B"] | float,  # Towards the patient's left (LAO) [degrees]
+    secondary: Float[Tensor, "B"] | float,  # Towards the patient's head (cranial) [degrees]
+    depth: Float[Tensor, "B"] | float,  # Source to isocentre [mm]
+    orientation: str = "PA",  # Angles of the detector ("PA", as in DICOM) or of the source ("AP")
+) -> RigidTransform:  # For a subject that was read with this orientation
+    "Poses from the angles on the display of a C-arm. Raises `ValueError` for a depth that is not positive."
+    if orientation not in ("PA", "AP"):
+        raise ValueError(f"orientation must be 'PA' or 'AP', got {orientation!r}")
+    numbers = {"primary": primary, "secondary": secondary, "depth": depth}
+    for name, x in numbers.items():
+        if not torch.as_tensor(x).isfinite().all():
+            raise ValueError(f"{name} must be finite, got {x}")
+    if not (torch.as_tensor(depth) > 0).all():
+        raise ValueError(f"depth must be a positive length in mm, got {depth}")
+    primary, secondary, depth = torch.broadcast_tensors(
+        *(_as_floats(x).reshape(-1) for x in numbers.values())
+    )
+    zero = torch.zeros_like(primary)
+    towards = -depth if orientation == "PA" else depth
+    angles = torch.stack([primary, secondary, zero], dim=-1)
+    return cls.from_euler(angles, torch.stack([zero, towards, zero], dim=-1))
