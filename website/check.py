@@ -158,6 +158,8 @@ def _in_sidebar(entries):
         else:
             if "href" in entry:
                 yield entry["href"]
+            if str(entry.get("section", "")).endswith(".ipynb"):
+                yield entry["section"]
             yield from _in_sidebar(entry.get("contents", []))
 
 
@@ -205,7 +207,7 @@ def main():
     faults += [
         f"{s.relative_to(SOURCES)}: {fault}"
         for s in sources
-        if s.parent.name == "api"
+        if "api" in s.relative_to(SOURCES).parts[:1]
         for fault in _api_faults(s)
     ]
     faults += _site_faults(sources)
