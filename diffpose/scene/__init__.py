@@ -6,7 +6,7 @@
 __all__ = ['drr_to_mesh', 'labelmap_to_mesh', 'CArm', 'img_to_mesh', 'fiducials_to_mesh', 'lines_to_mesh', 'rays_to_mesh',
            'add_image', 'visualize_scene', 'save_scene']
 
-# %% ../../notebooks/api/scene/index.ipynb #b0955d3a
+# %% ../../notebooks/api/scene/index.ipynb #ce207fb0
 from diffpose.scene.carm import (
     CArm,
     fiducials_to_mesh,
