@@ -52,7 +52,7 @@ class JacobianDRR(torch.nn.Module):
 
     def _rays(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "Sources and targets in voxel coordinates [B, N, 3], and lengths in mm."
-        source, target, length = self.drr._voxel_rays(self._pose(rotation, translation))
+        source, target, length = self.drr.voxel_rays(self._pose(rotation, translation))
         return source.expand_as(target), target, length
 
 
