@@ -1,4 +1,4 @@
-"""What CHANGELOG.md says of a version, as the notes of its release: `python .ci/changelog.py 0.1.0`."""
+"""The part of CHANGELOG.md on a version: notes of its release, `python .ci/changelog.py 0.1.0`."""
 
 import re
 import sys
