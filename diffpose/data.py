@@ -21,6 +21,8 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from torch import Tensor
 from torchio import LabelMap, Resample, ScalarImage, Subject
 
+from .errors import ArgumentError
+
 # %% auto #0
 __all__ = ['ENERGY_KEV', 'MU_WATER', 'MU_BONE', 'HU_BONE', 'ACCEPTED', 'REORIENT', 'DENSITIES', 'transform_hu_to_density',
            'transform_hu_to_attenuation', 'read_structures', 'label_ids', 'read', 'load_example_ct', 'whole_file']
@@ -181,17 +183,20 @@ def read_structures(
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"structures: {path} is not a text file in UTF-8, a CSV is accepted"
+        raise ArgumentError(
+            f"structures: {path} is not a text file in UTF-8, a CSV is accepted", "structures"
         ) from error
     if not rows or not {"structure", "id"} <= set(rows[0]):
-        raise ValueError(
-            f"structures: {path} must be a CSV with columns 'structure' and 'id', got {list(rows[0]) if rows else 'no rows'}"
+        raise ArgumentError(
+            f"structures: {path} must be a CSV with columns 'structure' and 'id', got {list(rows[0]) if rows else 'no rows'}",
+            "structures",
         )
     names = {}
     for row in rows:
         if not (row["id"] or "").strip().isdigit():
-            raise ValueError(f"structures: {path} must have whole numbers as ids, got {row}")
+            raise ArgumentError(
+                f"structures: {path} must have whole numbers as ids, got {row}", "structures"
+            )
         names.setdefault(row["structure"], []).append(int(row["id"]))
     groups = {}
     for row in rows:
@@ -210,20 +215,23 @@ def label_ids(
     for label in [labels] if isinstance(labels, (str, int, np.integer)) else labels:
         if isinstance(label, str):
             if not structures:
-                raise ValueError(
-                    f"labels: {label!r} is a name, but no `structures` were given to translate it"
+                raise ArgumentError(
+                    f"labels: {label!r} is a name, but no `structures` were given to translate it",
+                    "labels",
                 )
             if label not in structures:
                 close = difflib.get_close_matches(label, structures, n=5, cutoff=0.4)
-                raise ValueError(
-                    f"labels: unknown structure {label!r}; close to it: {close}; {len(structures)} names are known"
+                raise ArgumentError(
+                    f"labels: unknown structure {label!r}; close to it: {close}; {len(structures)} names are known",
+                    "labels",
                 )
             wanted = structures[label]
         else:
             wanted = [int(label)]
         if not present & set(wanted):
-            raise ValueError(
-                f"labels: {label!r} ({wanted}) does not occur in the labelmap, which holds {sorted(present)}"
+            raise ArgumentError(
+                f"labels: {label!r} ({wanted}) does not occur in the labelmap, which holds {sorted(present)}",
+                "labels",
             )
         ids += wanted
     return sorted(set(ids) & present)
@@ -240,19 +248,22 @@ DENSITIES = {"normalized": transform_hu_to_density, "attenuation": transform_hu_
 # %% ../notebooks/api/11_data.ipynb #2b0a0216
 def _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, fiducials, density):
     if orientation not in REORIENT:
-        raise ValueError(f"orientation must be one of {list(REORIENT)}, got {orientation!r}")
+        raise ArgumentError(
+            f"orientation must be one of {list(REORIENT)}, got {orientation!r}", "orientation"
+        )
     if density not in DENSITIES:
-        raise ValueError(f"density must be one of {list(DENSITIES)}, got {density!r}")
+        raise ArgumentError(f"density must be one of {list(DENSITIES)}, got {density!r}", "density")
     if not 0 < bone_attenuation_multiplier < np.inf:
-        raise ValueError(
-            f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}"
+        raise ArgumentError(
+            f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}",
+            "bone_attenuation_multiplier",
         )
     if isinstance(labels, (list, tuple)) and not labels:
         raise ValueError(
             "labels must name at least one structure, or be None for all, got an empty list"
         )
     if labels is not None and labelmap is None:
-        raise ValueError(f"labels need a labelmap, got labels={labels!r} without one")
+        raise ArgumentError(f"labels need a labelmap, got labels={labels!r} without one", "labels")
     if fiducials is not None and fiducials.shape[-1:] != (3,):
         raise ValueError(
             f"fiducials must have shape [N, 3] or [B, N, 3], got {list(fiducials.shape)}"

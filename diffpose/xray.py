@@ -21,6 +21,7 @@ from pydicom.pixels import apply_rescale, pixel_array
 from torch import Tensor
 
 from .calibration import Intrinsics
+from .errors import ArgumentError
 from .pose import RigidTransform, convert
 
 # %% auto #0
@@ -151,7 +152,7 @@ def log_transform(
         ]
     i0 = torch.as_tensor(i0, dtype=x.dtype, device=x.device)
     if not (i0 > 0).all():
-        raise ValueError(f"i0 must be positive, got {i0.min():g}")
+        raise ArgumentError(f"i0 must be positive, got {i0.min():g}", "i0")
     smallest = (
         torch.where(pixels > 0, pixels, torch.inf).amin(-1)[..., None, None] / 2
         if eps is None
@@ -180,12 +181,15 @@ def pose_from_angles(
     if orientation not in ("PA", "AP"):
         raise ValueError(f"orientation must be 'PA' or 'AP', got {orientation!r}")
     if not 0 < source_to_patient < math.inf:
-        raise ValueError(
-            f"source_to_patient must be a positive length in mm, got {source_to_patient}"
+        raise ArgumentError(
+            f"source_to_patient must be a positive length in mm, got {source_to_patient}",
+            "source_to_patient",
         )
     if not math.isfinite(primary_angle + secondary_angle):
-        raise ValueError(
-            f"primary_angle and secondary_angle must be finite, got {primary_angle} and {secondary_angle}"
+        raise ArgumentError(
+            f"primary_angle and secondary_angle must be finite, got {primary_angle} and {secondary_angle}",
+            "primary_angle",
+            "secondary_angle",
         )
     depth = -source_to_patient if orientation == "PA" else source_to_patient
     rotation, translation = (
@@ -222,8 +226,9 @@ def _frame_index(n_frames, frame, path):
     if frame is None and n_frames == 1:
         return 0
     if frame is None or not 0 <= frame < n_frames:
-        raise ValueError(
-            f"frame must be one of 0 to {n_frames - 1}: {path.name} holds {n_frames} frame(s), got frame={frame}"
+        raise ArgumentError(
+            f"frame must be one of 0 to {n_frames - 1}: {path.name} holds {n_frames} frame(s), got frame={frame}",
+            "frame",
         )
     return frame
 
@@ -330,7 +335,7 @@ def _geometry(path, header, frame, given, wanted):
     missing = [name for name in wanted if name not in found]
     if missing and header is None:
         names = ", ".join(name for name in missing if name != "dely")
-        raise ValueError(f"{path.name} says nothing about its geometry: give {names}")
+        raise ArgumentError(f"{path.name} says nothing about its geometry: give {names}", *missing)
     if missing:
         tags = {
             _TAGS[name][0][0]: " and ".join(m for m in missing if _TAGS[m][0] == _TAGS[name][0])
@@ -345,8 +350,9 @@ def _geometry(path, header, frame, given, wanted):
             if set(missing) <= {"sdd", "delx", "dely"}
             else ". With pose=None no angles and no source_to_patient are needed"
         )
-        raise ValueError(
-            f"{path.name} lacks {', '.join(f'{tag} (give {names})' for tag, names in tags.items())}{optional}"
+        raise ArgumentError(
+            f"{path.name} lacks {', '.join(f'{tag} (give {names})' for tag, names in tags.items())}{optional}",
+            *missing,
         )
     return found
 
@@ -366,8 +372,9 @@ def _pixel_meaning(path, header, frame, intensity, dense):
         )
     if intensity == "auto" and relation not in ("LIN", "LOG"):
         says = "says nothing" if relation is None else f"says {relation!r}"
-        raise ValueError(
-            f"{path.name} {says} about its pixels: give intensity='raw' (proportional to what arrived) or intensity='log' (logarithm taken)"
+        raise ArgumentError(
+            f"{path.name} {says} about its pixels: give intensity='raw' (proportional to what arrived) or intensity='log' (logarithm taken)",
+            "intensity",
         )
     log = relation == "LOG" if intensity == "auto" else intensity == "log"
     if dense is not None:
@@ -377,8 +384,9 @@ def _pixel_meaning(path, header, frame, intensity, dense):
     if intensity != "auto":
         return log, log != inverted
     if inverted:
-        raise ValueError(
-            f"{path.name} is MONOCHROME1 without PixelIntensityRelationshipSign: give dense='dark' or dense='bright'"
+        raise ArgumentError(
+            f"{path.name} is MONOCHROME1 without PixelIntensityRelationshipSign: give dense='dark' or dense='bright'",
+            "dense",
         )
     return log, slope < 0
 
@@ -475,7 +483,9 @@ def _check_choices(orientation, pose, intensity, dense):
     )
     for name, value in dict(orientation=orientation, intensity=intensity, dense=dense).items():
         if value not in accepted[name]:
-            raise ValueError(f"{name} must be one of {list(accepted[name])}, got {value!r}")
+            raise ArgumentError(
+                f"{name} must be one of {list(accepted[name])}, got {value!r}", name
+            )
     if not (pose is None or isinstance(pose, RigidTransform) or pose == "auto"):
         raise TypeError(f"pose must be 'auto', None or a RigidTransform, got {pose!r}")
 
@@ -536,10 +546,14 @@ def read_xray(
     )
     log, dense_is_high = _pixel_meaning(path, header, index, intensity, dense)
     if log and i0 is not None:
-        raise ValueError(f"i0 is a raw intensity, got i0={i0} for pixels that are logarithms")
+        raise ArgumentError(
+            f"i0 is a raw intensity, got i0={i0} for pixels that are logarithms", "i0"
+        )
     if with_pose and numbers["source_to_patient"] >= numbers["sdd"]:
-        raise ValueError(
-            f"source_to_patient must be smaller than sdd, got {numbers['source_to_patient']} and {numbers['sdd']}"
+        raise ArgumentError(
+            f"source_to_patient must be smaller than sdd, got {numbers['source_to_patient']} and {numbers['sdd']}",
+            "source_to_patient",
+            "sdd",
         )
     if with_pose:
         pose = pose_from_angles(*(numbers[name] for name in angles), orientation)

@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..pose import RigidTransform, can_look
 
 # %% auto #0
@@ -45,7 +46,9 @@ def frame_change(
 ) -> Float[Tensor, "4 4"]:  # float64
     "The matrix `reorient` of an orientation. Raises `ValueError` for other names."
     if orientation not in REORIENT:
-        raise ValueError(f"orientation must be one of {list(REORIENT)}, got {orientation!r}")
+        raise ArgumentError(
+            f"orientation must be one of {list(REORIENT)}, got {orientation!r}", "orientation"
+        )
     return torch.tensor(REORIENT[orientation], dtype=torch.float64)
 
 # %% ../../notebooks/api/camera/core.ipynb #8b362cc6
@@ -138,10 +141,12 @@ def make(
     for name, value in {"sdd": sdd, "delx": delx, "dely": dely}.items():
         value = torch.as_tensor(value)
         if can_look(value) and not (value > 0).all():
-            raise ValueError(f"{name} must be a positive length in mm, got {value.tolist()}")
+            raise ArgumentError(
+                f"{name} must be a positive length in mm, got {value.tolist()}", name
+            )
     for name, count in (("height", height), ("width", width)):
         if int(count) != count or count < 1:
-            raise ValueError(f"{name} must be a positive number of pixels, got {count}")
+            raise ArgumentError(f"{name} must be a positive number of pixels, got {count}", name)
     if principal_point is not None:
         x0, y0 = offsets_from_principal_point(
             principal_point, height, width, delx, dely, reverse_x_axis
