@@ -19,7 +19,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
         f"got {triton.__version__}"
     )
 
-# %% ../../../notebooks/api/raytrace/cuda/cuda.ipynb #4cc5356c
+# %% ../../../notebooks/api/raytrace/cuda/cuda.ipynb #32af891c
 from .adjoint import backproject
 from .integral import project
 from .maximum import find_maximum
