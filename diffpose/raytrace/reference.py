@@ -6,48 +6,79 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 # %% auto #0
-__all__ = ['siddon', 'chord', 'trilinear']
+__all__ = ['Samples', 'siddon', 'chord', 'trilinear']
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #006451b8
-def _crossings(source, target, first, last):
-    "Sorted crossings with the planes `first`, `first` + 1, ..., `last[j]` of each axis j, clamped to the ray; [B, N, K]."
+def _crossings(source: Tensor, target: Tensor, first: float, last) -> Tensor:
+    """Sorted crossings with the planes `first`, `first` + 1, ..., `last[j]` of each axis j.
+
+    They are clamped to the ray; [B, N, K].
+    """
     d = target - source
     parallel = d == 0
     safe = torch.where(parallel, 1.0, d)
     alphas = []
     for j in range(3):
-        planes = first + torch.arange(last[j] - first + 1, dtype=d.dtype, device=d.device)
+        n_planes = last[j] - first + 1
+        planes = first + torch.arange(n_planes, dtype=d.dtype, device=d.device)
         alpha = (planes - source[..., j, None]) / safe[..., j, None]
         alphas.append(torch.where(parallel[..., j, None], 0.0, alpha))
     return torch.cat(alphas, dim=-1).clamp(0, 1).sort(dim=-1).values
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #ca08578f
-def _samples(source, target, alpha, weight, low, high):
-    "Samples with a weight between the corners `low` and `high`: ray (counted over the batch) [M], point [M, 3], weight [M]."
-    points = source[..., None, :] + alpha[..., None] * (target - source)[..., None, :]
-    counts = ~((weight <= 0) | ((points < low) | (points > high)).any(-1))
-    return counts.flatten(0, 1).nonzero()[:, 0], points[counts], weight[counts]
+class Samples(NamedTuple):
+    "Points of rays that count, M of all rays of a batch."
+
+    rays: Tensor  # [M], counted over the batch
+    points: Tensor  # [M, 3]
+    weights: Tensor  # [M]
 
 
-def _flat_index(voxels, shape, rays, rays_per_image):
-    "Positions of voxels [M, 3] in a flattened grid [X, Y, Z], or [B, X, Y, Z] with a grid for each image."
-    x, y, z = (v.clamp(0, n - 1) for v, n in zip(voxels.unbind(-1), shape[-3:]))
-    index = (x * shape[-2] + y) * shape[-1] + z
-    return (
-        index
-        if len(shape) == 3 or shape[0] == 1
-        else index + rays // rays_per_image * (shape[-3] * shape[-2] * shape[-1])
-    )
+def _points(source: Tensor, target: Tensor, alpha: Tensor) -> Tensor:
+    "Points of rays at alpha [B, N, K], [B, N, K, 3]."
+    direction = (target - source)[..., None, :]
+    return source[..., None, :] + alpha[..., None] * direction
 
 
-def _accumulate(values, rays, labels, size, reduce):
-    "Sum or maximum of `values` [M] into the pixel of their ray and the channel of their label, if it is one: `size` [B, C, N]."
+def _samples(
+    source: Tensor, target: Tensor, alpha: Tensor, weight: Tensor, low: float, high: Tensor
+) -> Samples:
+    "Samples with a weight between the corners `low` and `high`."
+    points = _points(source, target, alpha)
+    outside = ((points < low) | (points > high)).any(-1)
+    counts = ~((weight <= 0) | outside)
+    rays = counts.flatten(0, 1).nonzero()[:, 0]
+    return Samples(rays, points[counts], weight[counts])
+
+
+def _flat_index(voxels: Tensor, shape, rays: Tensor, rays_per_image: int) -> Tensor:
+    """Positions of voxels [M, 3] in a flattened grid [X, Y, Z].
+
+    Or in one of [B, X, Y, Z], with a grid for each image.
+    """
+    X, Y, Z = shape[-3:]
+    x, y, z = (v.clamp(0, n - 1) for v, n in zip(voxels.unbind(-1), (X, Y, Z)))
+    index = (x * Y + y) * Z + z
+    if len(shape) == 3 or shape[0] == 1:
+        return index
+    return index + rays // rays_per_image * (X * Y * Z)
+
+
+def _accumulate(
+    values: Tensor,  # [M]
+    rays: Tensor,  # [M]
+    labels: Tensor | None,  # [M]
+    size: tuple[int, int, int],  # B, C, N
+    reduce: str,
+) -> Tensor:
+    "Sum or maximum in the pixel of each ray and the channel of each label, [B, C, N]."
     B, C, N = size
     if labels is not None:
         known = (labels >= 0) & (labels < C)
@@ -61,8 +92,10 @@ def _accumulate(values, rays, labels, size, reduce):
     return pixels.view(B, N, C).mT
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #b466dff2
-def _in_chunks(f, source, target, samples_per_ray, budget=2**20):
-    "Concatenate `f(source, target)` over chunks of rays that hold at most `budget` samples each."
+def _in_chunks(
+    f, source: Tensor, target: Tensor, samples_per_ray: int, budget: int = 2**20
+) -> Tensor:
+    "Concatenate `f(source, target)` over chunks of rays of at most `budget` samples each."
     B, N = target.shape[:2]
     size = max(1, budget // max(1, B * samples_per_ray))
     if N <= size:
@@ -70,7 +103,8 @@ def _in_chunks(f, source, target, samples_per_ray, budget=2**20):
     again = torch.is_grad_enabled()
     parts = []
     for k in range(0, N, size):
-        s, t = source if source.shape[1] == 1 else source[:, k : k + size], target[:, k : k + size]
+        s = source if source.shape[1] == 1 else source[:, k : k + size]
+        t = target[:, k : k + size]
         parts.append(checkpoint(f, s, t, use_reentrant=False) if again else f(s, t))
     return torch.cat(parts, dim=-1)
 
@@ -87,25 +121,18 @@ def siddon(
     high = torch.tensor(volume.shape[-3:], dtype=target.dtype, device=target.device) - 0.5
 
     def trace(source, target):
+        B, N = target.shape[:2]
         alpha = _crossings(source, target, -0.5, [n - 0.5 for n in volume.shape[-3:]])
-        rays, middle, length = _samples(
-            source, target, (alpha[..., 1:] + alpha[..., :-1]) / 2, alpha.diff(dim=-1), -0.5, high
-        )
-        voxels = (middle + 0.5).detach().floor().long()
-        values = (
-            volume.flatten()
-            .index_select(0, _flat_index(voxels, volume.shape, rays, target.shape[1]))
-            .to(length.dtype)
-        )
-        owners = (
-            None
-            if labels is None
-            else labels.flatten()[_flat_index(voxels, labels.shape, rays, target.shape[1])]
-        )
+        middle = (alpha[..., 1:] + alpha[..., :-1]) / 2
+        rays, points, length = _samples(source, target, middle, alpha.diff(dim=-1), -0.5, high)
+        voxels = (points + 0.5).detach().floor().long()
+        index = _flat_index(voxels, volume.shape, rays, N)
+        values = volume.flatten().index_select(0, index).to(length.dtype)
+        owners = None
+        if labels is not None:
+            owners = labels.flatten()[_flat_index(voxels, labels.shape, rays, N)]
         samples = values * length if reduce == "sum" else values + 0 * length
-        return _accumulate(
-            samples, rays, owners, (len(target), n_channels, target.shape[1]), reduce
-        )
+        return _accumulate(samples, rays, owners, (B, n_channels, N), reduce)
 
     return _in_chunks(trace, source, target, sum(volume.shape[-3:]) + 2)
 
@@ -114,60 +141,92 @@ def chord(
     shape,  # X, Y, Z
     source: Tensor,  # [B, 1, 3] or [B, N, 3], voxel coordinates
     target: Tensor,  # [B, N, 3]
-) -> Tensor:  # The share of each segment that lies inside the grid, [B, N]
+) -> Tensor:  # The fraction of each segment that lies inside the grid, [B, N]
     "Length of the rays inside the volume as a fraction of the ray, by the slab test."
     d = target - source
     far = torch.tensor(shape, dtype=d.dtype, device=d.device) - 0.5
     a, b = (-0.5 - source) / d, (far - source) / d
-    enter, leave = (
-        torch.minimum(a, b).amax(-1).clamp(0, 1),
-        torch.maximum(a, b).amin(-1).clamp(0, 1),
-    )
+    enter = torch.minimum(a, b).amax(-1).clamp(0, 1)
+    leave = torch.maximum(a, b).amin(-1).clamp(0, 1)
     return (leave - enter).clamp(min=0)
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #42b0da57
-def _nodes(source, target, shape, n_points):
+def _gauss_nodes(alpha: Tensor) -> tuple[Tensor, Tensor]:
+    "The two Gauss-Legendre points between neighbouring crossings, and their weights."
+    middle = (alpha[..., 1:] + alpha[..., :-1]) / 2
+    half = alpha.diff(dim=-1) / 2
+    nodes = torch.cat([middle - half / 3**0.5, middle + half / 3**0.5], -1)
+    return nodes, torch.cat([half, half], -1)
+
+
+def _nodes(source: Tensor, target: Tensor, shape, n_points: int | None) -> tuple[Tensor, Tensor]:
     "Sample positions alpha and their weights, [B, N, K]."
-    alpha = _crossings(source, target, -1.0, shape)
     if n_points is None:
-        middle, half = (alpha[..., 1:] + alpha[..., :-1]) / 2, alpha.diff(dim=-1) / 2
-        return torch.cat([middle - half / 3**0.5, middle + half / 3**0.5], -1), torch.cat(
-            [half, half], -1
-        )
-    reach = [
-        torch.tensor(shape, dtype=alpha.dtype, device=alpha.device),
-        -torch.ones(3, dtype=alpha.dtype, device=alpha.device),
-    ]
-    safe = torch.where(target == source, 1e-30, target - source)
-    a, b = ((r - source) / safe for r in reach)
-    enter, leave = (
-        torch.minimum(a, b).amax(-1, True).clamp(0, 1),
-        torch.maximum(a, b).amin(-1, True).clamp(0, 1),
-    )
-    span = (leave - enter).clamp(min=0) * (target != source).any(-1, True)  # no length, no integral
-    steps = torch.linspace(0, 1, n_points, dtype=alpha.dtype, device=alpha.device)
-    return enter + span * steps, (span / (n_points - 1)).expand(*span.shape[:-1], n_points)
+        return _gauss_nodes(_crossings(source, target, -1.0, shape))
+    options = dict(dtype=target.dtype, device=target.device)
+    d = target - source
+    safe = torch.where(target == source, 1e-30, d)
+    a = (torch.tensor(shape, **options) - source) / safe
+    b = (-torch.ones(3, **options) - source) / safe
+    enter = torch.minimum(a, b).amax(-1, True).clamp(0, 1)
+    leave = torch.maximum(a, b).amin(-1, True).clamp(0, 1)
+    has_length = (target != source).any(-1, True)
+    span = (leave - enter).clamp(min=0) * has_length  # no length, no integral
+    steps = torch.linspace(0, 1, n_points, **options)
+    weight = span / (n_points - 1)
+    return enter + span * steps, weight.expand(*span.shape[:-1], n_points)
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #2286ce1b
-def _with_critical_points(alpha, value):
-    "Crossings [B, N, K] and, between them, where the derivative of the cubic through `value(alpha)` vanishes, and which of these exist."
+def _with_critical_points(alpha: Tensor, value) -> tuple[Tensor, Tensor]:
+    """Crossings [B, N, K] and, between them, the critical points of the cubic through `value(alpha)`.
+
+    With them, which of these exist, as 0 or 1.
+    """
     a, h = alpha.detach()[..., :-1], alpha.detach().diff(dim=-1)
     f0, f1, f2, f3 = (value(a + x * h) for x in (0, 1 / 3, 2 / 3, 1))
-    c1, c2, c3 = (
-        -5.5 * f0 + 9 * f1 - 4.5 * f2 + f3,
-        9 * f0 - 22.5 * f1 + 18 * f2 - 4.5 * f3,
-        -4.5 * f0 + 13.5 * f1 - 13.5 * f2 + 4.5 * f3,
-    )
+    c1 = -5.5 * f0 + 9 * f1 - 4.5 * f2 + f3
+    c2 = 9 * f0 - 22.5 * f1 + 18 * f2 - 4.5 * f3
+    c3 = -4.5 * f0 + 13.5 * f1 - 13.5 * f2 + 4.5 * f3
     root = c2 * c2 - 3 * c1 * c3  # of c1 + 2 c2 x + 3 c3 x^2
     q = -(c2 + torch.copysign(root.clamp(min=0).sqrt(), c2))
-    places = [q / (3 * c3), c1 / q]
-    exist = [
-        torch.ones_like(alpha),
-        *(((root >= 0) & (x > 0) & (x < 1)).to(a.dtype) for x in places),
-    ]
-    return torch.cat(
-        [alpha, *(a + x.clamp(0, 1).nan_to_num() * h for x in places)], dim=-1
-    ), torch.cat(exist, dim=-1)
+    places, alphas, exist = [q / (3 * c3), c1 / q], [alpha], [torch.ones_like(alpha)]
+    for x in places:
+        alphas.append(a + x.clamp(0, 1).nan_to_num() * h)
+        exist.append(((root >= 0) & (x > 0) & (x < 1)).to(a.dtype))
+    return torch.cat(alphas, dim=-1), torch.cat(exist, dim=-1)
+
+# %% ../../notebooks/api/raytrace/reference.ipynb #cc3163a7
+class _Padded:
+    "A volume in a border of zeros, and its labels in one of -1."
+
+    def __init__(self, volume: Tensor, labels: Tensor | None):
+        self.shape = [n + 2 for n in volume.shape[-3:]]
+        self.batched = [*volume.shape[:-3], *self.shape]
+        self.values = torch.nn.functional.pad(volume, [1] * 6).flatten()
+        self.labels = None
+        if labels is not None:
+            self.labels = torch.nn.functional.pad(labels, [1] * 6, value=-1).flatten()
+
+    def corners(self, points: Tensor, rays: Tensor, n_rays: int):
+        "Each corner's part of the values at `points` [M, 3], and the position of its voxel."
+        base = points.detach().floor()
+        fraction = points - base
+        base = base.long() + 1  # the padding shifts voxels by one
+        for corner in product((0, 1), repeat=3):
+            voxels = base + torch.tensor(corner, device=base.device)
+            factors = [f if c else 1 - f for f, c in zip(fraction.unbind(-1), corner)]
+            index = _flat_index(voxels, self.batched, rays, n_rays)
+            part = torch.stack(factors).prod(0) * self.values.index_select(0, index)
+            yield part, _flat_index(voxels, self.shape, rays, n_rays)
+
+    def interpolate(self, points: Tensor, rays: Tensor, n_rays: int) -> Tensor:
+        return sum(part for part, _ in self.corners(points, rays, n_rays))
+
+    def nearest_label(self, points: Tensor, rays: Tensor, n_rays: int) -> Tensor | None:
+        if self.labels is None:
+            return None
+        voxels = (points + 1.5).detach().floor().long()
+        return self.labels[_flat_index(voxels, self.shape, rays, n_rays)]
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #190be0d2
 def trilinear(
@@ -179,68 +238,39 @@ def trilinear(
     reduce: str = "sum",  # "sum" of density along the ray, or its "max"imum
     n_points: int | None = None,  # Samples per ray at equal steps; None is exact
 ) -> Tensor:  # [B, C, N]
-    "Integrals of the trilinear interpolant. Each voxel adds to the channel of its label; a maximum goes to that of the nearest voxel."
-    shape = [n + 2 for n in volume.shape[-3:]]
-    padded = torch.nn.functional.pad(volume, [1] * 6).flatten()
-    owners = (
-        None if labels is None else torch.nn.functional.pad(labels, [1] * 6, value=-1).flatten()
-    )
-    high = torch.tensor(volume.shape[-3:], dtype=target.dtype, device=target.device)
+    """Integrals of the trilinear interpolant.
 
-    def corners(points, rays, n_rays):
-        "Share of each corner's voxel in the values at `points` [M, 3], and the voxel's position in the padded grid without a batch."
-        base = points.detach().floor()
-        fraction, base = points - base, base.long() + 1  # the padding shifts voxels by one
-        for corner in product((0, 1), repeat=3):
-            voxels = base + torch.tensor(corner, device=base.device)
-            share = torch.stack(
-                [f if c else 1 - f for f, c in zip(fraction.unbind(-1), corner)]
-            ).prod(0)
-            yield (
-                share
-                * padded.index_select(
-                    0, _flat_index(voxels, [*volume.shape[:-3], *shape], rays, n_rays)
-                ),
-                _flat_index(voxels, shape, rays, n_rays),
-            )
+    Each voxel adds to the channel of its label; a maximum goes to that of the nearest voxel.
+    """
+    padded, shape = _Padded(volume, labels), volume.shape[-3:]
+    high = torch.tensor(shape, dtype=target.dtype, device=target.device)
 
     def trace(source, target):
-        n_rays, size = target.shape[1], (len(target), n_channels, target.shape[1])
+        B, N = target.shape[:2]
+        size = B, n_channels, N
 
         @torch.no_grad()
         def value(alpha):
-            points = (
-                source[..., None, :] + alpha[..., None] * (target - source)[..., None, :]
-            ).flatten(0, -2)
+            points = _points(source, target, alpha).flatten(0, -2)
             inside = ((points >= -1) & (points <= high)).all(-1)
-            rays = torch.arange(len(target) * n_rays, device=alpha.device).repeat_interleave(
-                alpha.shape[-1]
-            )
-            return torch.where(inside, sum(v for v, _ in corners(points, rays, n_rays)), 0.0).view(
-                alpha.shape
-            )
+            rays = torch.arange(B * N, device=alpha.device).repeat_interleave(alpha.shape[-1])
+            values = padded.interpolate(points, rays, N)
+            return torch.where(inside, values, 0.0).view(alpha.shape)
 
         if reduce == "max" and n_points is None:
-            alpha, weight = _with_critical_points(
-                _crossings(source, target, -1.0, volume.shape[-3:]), value
-            )
+            alpha, weight = _with_critical_points(_crossings(source, target, -1.0, shape), value)
         else:
-            alpha, weight = _nodes(source, target, volume.shape[-3:], n_points)
+            alpha, weight = _nodes(source, target, shape, n_points)
         rays, points, weight = _samples(source, target, alpha, weight, -1.0, high)
-        if owners is None or reduce == "max":
-            total = sum(v for v, _ in corners(points, rays, n_rays))
-        else:
+        if padded.labels is not None and reduce == "sum":
             return sum(
-                _accumulate(v * weight, rays, owners[i], size, reduce)
-                for v, i in corners(points, rays, n_rays)
+                _accumulate(part * weight, rays, padded.labels[index], size, reduce)
+                for part, index in padded.corners(points, rays, N)
             )
+        total = padded.interpolate(points, rays, N)
         if reduce == "sum":
             return _accumulate(total * weight, rays, None, size, reduce)
-        nearest = (
-            None
-            if owners is None
-            else owners[_flat_index((points + 1.5).detach().floor().long(), shape, rays, n_rays)]
-        )
-        return _accumulate(total + 0 * weight, rays, nearest, size, reduce)
+        owners = padded.nearest_label(points, rays, N)
+        return _accumulate(total + 0 * weight, rays, owners, size, reduce)
 
-    return _in_chunks(trace, source, target, n_points or 2 * (sum(volume.shape[-3:]) + 5))
+    return _in_chunks(trace, source, target, n_points or 2 * (sum(shape) + 5))
