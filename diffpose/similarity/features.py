@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,14 +20,9 @@ __all__ = ['SIMILARITIES', 'image_gradient', 'image_patches', 'WholeImage', 'Pat
            'contrast']
 
 # %% ../../notebooks/api/similarity/features.ipynb #9da0ca90
-class _Filters(NamedTuple):
-    smooth: list[float]  # A Gaussian of unit sum
-    slope: list[float]  # Its derivative, which finds a slope of one in a ramp of slope one
-
-
 @cache
-def _gaussian(sigma: float) -> _Filters:
-    "Weights at -radius ... radius pixels."
+def _gaussian(sigma: float) -> Float[np.ndarray, "2 N"]:
+    "A Gaussian of unit sum and its derivative of unit slope at -radius ... radius pixels."
     radius = max(1, round(3 * sigma))
     x = np.arange(-radius, radius + 1, dtype=float)
     g = np.exp(-0.5 * (x / max(sigma, 1e-3)) ** 2)
@@ -35,7 +30,7 @@ def _gaussian(sigma: float) -> _Filters:
     central = x / 2 * (abs(x) == 1)
     d = x * g if sigma > 0.3 else central
     slope = d / (d * x).sum()
-    return _Filters(g.tolist(), slope.tolist())
+    return np.stack([g, slope])
 
 
 def image_gradient(
@@ -43,7 +38,7 @@ def image_gradient(
     sigma: float = 1.0,  # Standard deviation of the Gaussian [pixels]
 ) -> Float[Tensor, "*B 2 H W"]:  # Along columns (to the right), then along rows (down), per pixel
     "Derivatives of the smoothed image; beyond its border the image goes on as it ends."
-    both = torch.tensor(_gaussian(float(sigma)), dtype=img.dtype, device=img.device)
+    both = torch.as_tensor(_gaussian(float(sigma)), dtype=img.dtype, device=img.device)
     smooth, slope = both[:, None, None, None]
     radius = both.shape[1] // 2
     x = img.reshape(-1, 1, *img.shape[-2:])

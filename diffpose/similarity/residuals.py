@@ -14,11 +14,13 @@ from torch import Tensor
 from .features import SIMILARITIES, centre, contrast, feature_map
 
 # %% auto #0
-__all__ = ['Residuals', 'Linearization', 'linearize_features', 'linearize']
+__all__ = ['check_similarity', 'Residuals', 'Linearization', 'linearize_features', 'linearize']
 
 # %% ../../notebooks/api/similarity/residuals.ipynb #25e7563c
-def _check_similarity(similarity: str | dict[str, float]) -> dict[str, float]:
-    "Weights of parts, {name: weight > 0}."
+def check_similarity(
+    similarity: str | dict[str, float],  # A name, or weights by name
+) -> dict[str, float]:  # Weights of parts, {name: weight > 0}
+    "The mixture that is meant. Raises `ValueError` if a name is unknown or a weight not positive."
     parts = {similarity: 1.0} if isinstance(similarity, str) else dict(similarity)
     known = set(parts) <= set(SIMILARITIES)
     if not parts or not known or not all(w > 0 for w in parts.values()):
@@ -42,7 +44,7 @@ class Residuals:
         patch: int | None = None,  # Side of a patch [pixels]; an eighth of the longer side if None
         n_blocks: int = 8,  # Blocks a side, for the covariance
     ):
-        self.parts = _check_similarity(similarity)
+        self.parts = check_similarity(similarity)
         self.sigma, self.shape, self.n_blocks = sigma, xray.shape[-2:], n_blocks
         self.patch = max(4, round(max(self.shape) / 8)) if patch is None else patch
         self.maps = [feature_map(name, sigma, self.patch) for name in self.parts]
@@ -125,14 +127,17 @@ class Linearization:
     def _add(self, k: int, alpha: float) -> Float[Tensor, "K"]:
         "Compare part k of the mixture; its cost."
         w, floor = self.weights[k], self.residuals.floors[k]
-        x, J, seen = _normalize(self.features[k], w, floor)
-        r = x - _normalize(self.residuals.targets[k], w, floor).values
+        x = _normalize(self.features[k], w, floor)
+        y = _normalize(self.residuals.targets[k], w, floor)
+        r = x.values - y.values
         used = w.sum(-1, keepdim=True) > 0  # groups with a valid pixel
-        scale = (alpha / used.sum(2, keepdim=True).clamp(min=1)).to(x)
+        scale = (alpha / used.sum(2, keepdim=True).clamp(min=1)).to(r)
         self.scales.append(scale)
         self.r.append(r)
-        self.J.append(J)
-        empty = scale * (used & ~seen)  # a group without contrast costs what no correlation costs
+        self.J.append(x.derivatives)
+        # a group without contrast, here or there, costs as much as one without correlation
+        unseen = (~x.seen).to(r) + (~y.seen).to(r)
+        empty = scale * used * unseen
         squares = scale * w * r * r
         return 0.5 * (empty.sum((1, 2, 3)).double() + squares.sum((1, 2, 3)).double())
 

@@ -55,8 +55,9 @@ def block_equations(
             x[0].flatten(1).double().cpu()
             for x in (linearization.J[k], linearization.r[k], weights)
         )
+        block = index.flatten()
         for b in range(n):
-            inside = (index.flatten() == b).nonzero()[:, 0]
+            inside = (block == b).nonzero()[:, 0]
             part = J[:, inside] * w[:, inside]
             gradient[b] += (part * r[:, inside]).sum(-1)
             hessian[b] += part @ J[:, inside].mT
