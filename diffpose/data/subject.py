@@ -111,11 +111,11 @@ def read(
 ) -> Subject:
     """Read a CT, and perhaps its label map, for rendering.
 
-    The subject has `volume`, `mask`, `density`, `reorient`, `orientation`, `fiducials`, `structures`,
-    `original_affine` and `world_to_scanner`. World coordinates are RAS+ millimetres. `original_affine`
-    is the file's; `world_to_scanner` takes world coordinates back to those of the file, whatever was
-    done to the affine in between. Raises `FileNotFoundError`, `ValueError` or `TypeError` naming the
-    argument at fault.
+    The subject has `volume`, `mask`, `density`, `reorient`, `orientation`, `fiducials`,
+    `structures`, `original_affine` and `world_to_scanner`. World coordinates are RAS+ millimetres.
+    `original_affine` is the file's; `world_to_scanner` takes world coordinates back to those of the
+    file, whatever was done to the affine in between. Raises `FileNotFoundError`, `ValueError` or
+    `TypeError` naming the argument at fault.
     """
     _check_read(labelmap, labels, orientation, bone_attenuation_multiplier, density)
     fiducials = _as_points(fiducials)

@@ -43,7 +43,7 @@ def check_images(
 
 
 def _centre_images(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    "Images less their means. NCC does not depend on a constant, so that the mean needs no gradient."
+    "Images less their means, which need no gradient: NCC does not depend on a constant."
     return x - x.detach().mean(dim=(-2, -1), keepdim=True)
 
 # %% ../../notebooks/api/metrics/correlation.ipynb #570aa1e7
@@ -87,7 +87,7 @@ def _merge(a: _Moments, b: _Moments, n: int, k: int) -> _Moments:
 
 
 def _windows(moments: _Moments, dim: int, length: int, size: int = 1) -> _Moments:
-    "Moments of all windows of `length` along `dim`, from those of windows of one, of `size` pixels."
+    "Moments of all windows of `length` along `dim`, from those of windows of `size` pixels."
     result, n = None, 0  # windows of length n, the sum of the powers of two so far
     k = 1  # `moments` are those of windows of length k, a power of two
     while True:
@@ -210,7 +210,8 @@ class GradientNormalizedCrossCorrelation2d(NormalizedCrossCorrelation2d):
         self,
         patch_size: int | None = None,  # Side of the patches [pixels]; the whole image if None
         sigma: float = 1.0,  # Standard deviation of the Gaussian [pixels]; 0 for none
-        eps: float = 1e-5,  # Added to variances, in the square of 8 times the images' unit per pixel
+        # Added to variances, in the square of 8 times the images' unit per pixel
+        eps: float = 1e-5,
     ):
         super().__init__(patch_size, eps)
         if not 0 <= sigma < float("inf"):
@@ -229,7 +230,7 @@ class GradientNormalizedCrossCorrelation2d(NormalizedCrossCorrelation2d):
         self,
         x: Float[Tensor, "B C H W"],  # Images
     ) -> Float[Tensor, "B 2C H W"]:  # Derivatives along x, then along y, times 8
-        "The images that are correlated. Raises `ValueError` if an image is too small to be mirrored."
+        "The images that are correlated. Raises `ValueError` if they are too small to be mirrored."
         x, _ = check_images(x, x)
         border = self.gaussian.shape[-1] // 2
         if min(x.shape[-2:]) <= border:

@@ -161,5 +161,4 @@ def contrast(
         square = (x * x).sum(-1, keepdim=True) + floor * x.shape[-1]
     else:
         square = (w * x * x).sum(-1, keepdim=True) + floor * w.sum(-1, keepdim=True)
-    seen = square > 1e-20
-    return torch.where(seen, torch.where(seen, square, 1.0).sqrt(), torch.inf)
+    return torch.where(square > 1e-20, square, torch.inf).sqrt()

@@ -53,7 +53,7 @@ class Residuals:
         self.floors = [self._floor(k) for k in range(len(self.maps))]
 
     def features(self, img: Float[Tensor, "*B H W"]) -> list[Float[Tensor, "*B G M"]]:
-        "One tensor for each part of the mixture: G groups, each normalised for itself, of M numbers."
+        "For each part of the mixture: G groups of M numbers, each normalised for itself."
         return [to_features(img) for to_features in self.maps]
 
     def _valid(self, xray: Tensor, valid: Tensor | None) -> list[Float[Tensor, "K 1 G M"]]:
@@ -65,7 +65,8 @@ class Residuals:
             return weights
         if not all((w.sum(-1) > 0).flatten(1).any(1).all() for w in weights):
             raise ValueError(
-                f"mask leaves no pixel of {list(xray.shape)} to look at, once its border is left out; "
+                f"mask leaves no pixel of {list(xray.shape)} to look at, "
+                "once its border is left out; "
                 "give a larger mask or levels with more pixels"
             )
         return weights
@@ -108,7 +109,8 @@ def _normalize(z: Float[Tensor, "K Q G M"], w: Tensor, floor: float | Tensor) ->
 class Linearization:
     """Residuals and their derivatives for K images.
 
-    `cost` [K] is one minus the similarity, in float64 on the CPU, and `cost_on_device` is the same where the images are, with a gradient.
+    `cost` [K] is one minus the similarity, in float64 on the CPU, and `cost_on_device` is the same
+    where the images are, with a gradient.
     """
 
     def __init__(

@@ -116,7 +116,7 @@ def geometry(
     given: dict[str, float | None],  # Arguments of `read_xray`
     wanted: Sequence[str],  # Those that are needed
 ) -> dict[str, float]:
-    "The arguments wanted, as given or from the header. Raises `ValueError` naming all that are missing."
+    "What is wanted, as given or from the header. Raises `ValueError` naming all that is missing."
     found = {argument: value for argument, value in given.items() if value is not None}
     for argument in wanted:
         value = None if header is None or argument in found else header.number(argument)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from ..calibration import Intrinsics
+from ..intrinsics import Intrinsics
 from ..pose import RigidTransform
 from diffpose.xray.dicom import (
     ANGLES,
@@ -129,7 +129,7 @@ def _single_channel(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _largest_possible(values: np.ndarray) -> float:
-    "The largest value of as many bits as the pixels use, at least 8; of floats, the largest there is."
+    "The largest value of as many bits as pixels use, at least 8; of floats, the largest there is."
     if values.dtype.kind == "f":
         return values.max()
     return 2 ** max(8, int(values.max()).bit_length()) - 1
@@ -220,8 +220,8 @@ def read_xray(
     pose: str | RigidTransform | None = "auto",
     # Pixels are "raw" intensities or their "log"; as a DICOM file says if "auto"
     intensity: str = "auto",
-    # Bones on the screen are "dark" or "bright"; as DICOM says, or "dark" in raw and "bright" in log
-    # pixels, if None
+    # Bones on the screen are "dark" or "bright"; if None as DICOM says, or "dark" in raw and
+    # "bright" in log pixels
     dense: str | None = None,
     i0: float | None = None,  # Raw intensity without a patient, as in `log_transform`
     frame: int | None = None,  # Which of several frames, from 0
@@ -230,8 +230,8 @@ def read_xray(
 ) -> XRay:
     """Read an X-ray for rendering and registration.
 
-    What is given goes before what the file says. A pose is made for DICOM files, which must know its
-    three numbers or be read with `pose=None`, and for others if those are given. Raises
+    What is given goes before what the file says. A pose is made for DICOM files, which must know
+    its three numbers or be read with `pose=None`, and for others if those are given. Raises
     `FileNotFoundError`, `TypeError` or `ValueError` naming everything at fault, before pixels are
     decoded where the header shows it.
     """

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..calibration import Intrinsics
+from ..intrinsics import Intrinsics
 from ..pose import RigidTransform
 
 # %% auto #0
