@@ -54,8 +54,8 @@ def _global_ncc(
 ) -> Float[Tensor, "B"]:
     "Mean of the channels' correlations."
     d1, d2 = (centre(_centre_images(x).flatten(-2)) for x in (x1, x2))
-    norm1, norm2 = (contrast(d, floor=eps)[..., 0] for d in (d1, d2))
-    return ((d1 * d2).sum(-1) / norm1 / norm2).mean(-1)
+    norm1, norm2 = contrast(d1, floor=eps), contrast(d2, floor=eps)
+    return ((d1 * d2).sum(-1, keepdim=True) / norm1 / norm2).mean((-2, -1))
 
 # %% ../../notebooks/api/metrics/correlation.ipynb #4604c44c
 class _Moments(NamedTuple):

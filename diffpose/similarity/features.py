@@ -161,4 +161,4 @@ def contrast(
         square = (x * x).sum(-1, keepdim=True) + floor * x.shape[-1]
     else:
         square = (w * x * x).sum(-1, keepdim=True) + floor * w.sum(-1, keepdim=True)
-    return torch.where(square > 1e-20, square, torch.inf).sqrt()
+    return square.masked_fill(square <= 1e-20, torch.inf).sqrt()
