@@ -17,6 +17,7 @@ from diffpose.calibration import (
     parse_intrinsic_matrix,
 )
 from .camera import Camera, pixel_grid
+from .errors import ArgumentError
 from .pose import RigidTransform
 
 # %% auto #0
@@ -54,13 +55,13 @@ def _check_detector(
 ) -> None:
     for name, length in lengths.items():
         if not 0 < float(length) < float("inf"):
-            raise ValueError(f"{name} must be a positive length in mm, got {length}")
+            raise ArgumentError(f"{name} must be a positive length in mm, got {length}", name)
     for name, offset in (("x0", x0), ("y0", y0)):
         if not abs(float(offset)) < float("inf"):
-            raise ValueError(f"{name} must be a finite offset in mm, got {offset}")
+            raise ArgumentError(f"{name} must be a finite offset in mm, got {offset}", name)
     for name, count in (("height", height), ("width", width)):
         if int(count) != count or count < 1:
-            raise ValueError(f"{name} must be a positive number of pixels, got {count}")
+            raise ArgumentError(f"{name} must be a positive number of pixels, got {count}", name)
     n_pixels = int(height * width)
     if n_subsample is not None and not 1 <= n_subsample <= n_pixels:
         raise ValueError(

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .camera import Camera
+from .errors import ArgumentError
 from .pinhole import pixel_lengths, read_intrinsic_matrix
 from .pose import RigidTransform
 
@@ -56,7 +57,7 @@ class Intrinsics:
     def __post_init__(self) -> None:
         for name in _LENGTHS:
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+                raise ArgumentError(f"{name} must be positive, got {getattr(self, name)}", name)
 
     def to_drr(
         self,

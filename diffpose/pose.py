@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from jaxtyping import Float
 from torch import Tensor
 
+from .errors import ArgumentError
 from diffpose.rotations import (
     ROTATIONS,
     euler_angles_to_matrix,
@@ -235,9 +236,10 @@ def _check_convention(convention: str | None) -> None:
         isinstance(convention, str) and len(convention) == 3 and set(convention) <= {*"XYZ"}
     )
     if not three_axes or convention[0] == convention[1] or convention[1] == convention[2]:
-        raise ValueError(
+        raise ArgumentError(
             "convention must be three of the letters X, Y, Z with no neighbours alike, "
-            f"such as 'ZXY', got {convention!r}"
+            f"such as 'ZXY', got {convention!r}",
+            "convention",
         )
 
 
@@ -341,9 +343,11 @@ def _check_content(
     if not finite.all():
         k = tuple((~finite).nonzero()[0].tolist())
         index = k[0] if len(k) == 1 else k
-        raise ValueError(
+        raise ArgumentError(
             "rotation and translation must be finite and not degenerate, "
-            f"got {rotation[k].tolist()} and {translation[k].tolist()} at index {index}"
+            f"got {rotation[k].tolist()} and {translation[k].tolist()} at index {index}",
+            "rotation",
+            "translation",
         )
 
 # %% ../notebooks/api/10_pose.ipynb #93abfc2c

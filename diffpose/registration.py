@@ -20,13 +20,13 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 from tqdm.auto import tqdm
 
 from . import renderers, residuals
 from .data import label_ids, whole_file
 from .drr import DRR
 from .pose import RigidTransform, assert_rigid, convert, se3_exp_map, se3_log_map
+from .torch_tools import Memory
 
 # %% auto #0
 __all__ = ['N_ANGULAR_COMPONENTS', 'DIRECTIONS', 'Registration', 'RegistrationResult', 'load_result', 'register',
@@ -94,14 +94,14 @@ _GENERATORS = torch.zeros(
 for _a, (_i, _j) in enumerate(((1, 2), (2, 0), (0, 1))):
     _GENERATORS[_a, _a, 3], _GENERATORS[3 + _a, _j, _i], _GENERATORS[3 + _a, _i, _j] = 1, 1, -1
 
-_PYRAMIDS = WeakIdKeyDictionary()
+_PYRAMIDS = Memory(lambda volume: {})
 
 
 def _pooled(density, factors):
     "The volume averaged over blocks of voxels, remembered as long as it does not change."
     if factors == (1, 1, 1):
         return density if density.dtype in renderers.STORED else density.float()
-    known = renderers._remembered(_PYRAMIDS, density, lambda volume: {})
+    known = _PYRAMIDS(density)
     if factors not in known:
         rest = [(-n) % f for n, f in zip(density.shape, factors)]
         with torch.no_grad():
@@ -632,7 +632,7 @@ def _as_lists(drr, xray, pose, mask):
     return drrs, xrays, valid
 
 
-_SELECTED = WeakIdKeyDictionary()
+_SELECTED = Memory(lambda volume: {})
 
 
 def _density(drr, structures):
@@ -641,7 +641,7 @@ def _density(drr, structures):
         return drr.density
     if not hasattr(drr, "mask"):
         raise ValueError("structures needs a subject with a label map")
-    known = renderers._remembered(_SELECTED, drr.density, lambda volume: {})
+    known = _SELECTED(drr.density)
     labels = drr.mask, drr.mask._version
     if known.get("labels", (None, 0))[0] is not labels[0] or known["labels"][1] != labels[1]:
         known.clear()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import ArgumentError
+
 # %% auto #0
 __all__ = ['read_structures', 'label_ids']
 
@@ -24,7 +26,9 @@ def read_structures(
     for row in rows:
         number = (row["id"] or "").strip()
         if not number.isdigit():
-            raise ValueError(f"structures: {path} must have whole numbers as ids, got {row}")
+            raise ArgumentError(
+                f"structures: {path} must have whole numbers as ids, got {row}", "structures"
+            )
         names.setdefault(row["structure"], []).append(int(number))
         if row.get("group"):
             groups.setdefault(row["group"], []).append(int(number))
@@ -37,13 +41,14 @@ def _read_rows(path: str | Path) -> list[dict[str, str]]:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"structures: {path} is not a text file in UTF-8, a CSV is accepted"
+        raise ArgumentError(
+            f"structures: {path} is not a text file in UTF-8, a CSV is accepted", "structures"
         ) from error
     if not rows or not {"structure", "id"} <= set(rows[0]):
         came = list(rows[0]) if rows else "no rows"
-        raise ValueError(
-            f"structures: {path} must be a CSV with columns 'structure' and 'id', got {came}"
+        raise ArgumentError(
+            f"structures: {path} must be a CSV with columns 'structure' and 'id', got {came}",
+            "structures",
         )
     return rows
 
@@ -61,9 +66,10 @@ def label_ids(
     for label in [labels] if isinstance(labels, (str, int, np.integer)) else labels:
         wanted = _ids_of(label, structures) if isinstance(label, str) else [int(label)]
         if not present & set(wanted):
-            raise ValueError(
+            raise ArgumentError(
                 f"labels: {label!r} ({wanted}) does not occur in the labelmap, "
-                f"which holds {sorted(present)}"
+                f"which holds {sorted(present)}",
+                "labels",
             )
         ids |= set(wanted)
     return sorted(ids & present)
@@ -72,13 +78,14 @@ def label_ids(
 def _ids_of(name: str, structures: dict[str, list[int]] | None) -> list[int]:
     "Labels of a name. Raises `ValueError` with names that are close to it."
     if not structures:
-        raise ValueError(
-            f"labels: {name!r} is a name, but no `structures` were given to translate it"
+        raise ArgumentError(
+            f"labels: {name!r} is a name, but no `structures` were given to translate it", "labels"
         )
     if name not in structures:
         close = difflib.get_close_matches(name, structures, n=5, cutoff=0.4)
-        raise ValueError(
+        raise ArgumentError(
             f"labels: unknown structure {name!r}; close to it: {close}; "
-            f"{len(structures)} names are known"
+            f"{len(structures)} names are known",
+            "labels",
         )
     return structures[name]

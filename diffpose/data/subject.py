@@ -19,6 +19,7 @@ from ..camera import REORIENT
 from .density import DENSITIES
 from .files import load_image, on_grid
 from .structures import label_ids, read_structures
+from ..errors import ArgumentError
 from ..pose import RigidTransform
 
 # %% auto #0
@@ -34,19 +35,23 @@ def _check_read(
 ) -> None:
     "Raise `ValueError` for arguments of `read` that are not accepted."
     if orientation not in REORIENT:
-        raise ValueError(f"orientation must be one of {list(REORIENT)}, got {orientation!r}")
+        raise ArgumentError(
+            f"orientation must be one of {list(REORIENT)}, got {orientation!r}", "orientation"
+        )
     if density not in DENSITIES:
-        raise ValueError(f"density must be one of {list(DENSITIES)}, got {density!r}")
+        raise ArgumentError(f"density must be one of {list(DENSITIES)}, got {density!r}", "density")
     if not 0 < bone_attenuation_multiplier < np.inf:
-        raise ValueError(
-            f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}"
+        raise ArgumentError(
+            f"bone_attenuation_multiplier must be positive, got {bone_attenuation_multiplier}",
+            "bone_attenuation_multiplier",
         )
     if isinstance(labels, (list, tuple)) and not labels:
-        raise ValueError(
-            "labels must name at least one structure, or be None for all, got an empty list"
+        raise ArgumentError(
+            "labels must name at least one structure, or be None for all, got an empty list",
+            "labels",
         )
     if labels is not None and labelmap is None:
-        raise ValueError(f"labels need a labelmap, got labels={labels!r} without one")
+        raise ArgumentError(f"labels need a labelmap, got labels={labels!r} without one", "labels")
 
 
 def _as_points(fiducials: Any) -> Float[Tensor, "*B N 3"] | None:
@@ -55,7 +60,9 @@ def _as_points(fiducials: Any) -> Float[Tensor, "*B N 3"] | None:
         return None
     points = torch.as_tensor(fiducials)
     if points.shape[-1:] != (3,):
-        raise ValueError(f"fiducials must have shape [N, 3] or [B, N, 3], got {list(points.shape)}")
+        raise ArgumentError(
+            f"fiducials must have shape [N, 3] or [B, N, 3], got {list(points.shape)}", "fiducials"
+        )
     return points if points.is_floating_point() else points.float()
 
 

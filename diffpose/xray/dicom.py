@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_rescale, pixel_array
 
+from ..errors import ArgumentError
 from ..pose import RigidTransform
 from .image import PixelMeaning
 
@@ -126,7 +127,7 @@ def geometry(
         found.setdefault("dely", found["delx"])
     missing = [argument for argument in wanted if argument not in found]
     if missing:
-        raise ValueError(_without(name, header, missing))
+        raise ArgumentError(_without(name, header, missing), *missing)
     return found
 
 
@@ -157,9 +158,10 @@ def pixel_meaning(
     relation = None if header is None else header.tag("PixelIntensityRelationship")
     if intensity == "auto" and relation not in ("LIN", "LOG"):
         says = "says nothing" if relation is None else f"says {relation!r}"
-        raise ValueError(
+        raise ArgumentError(
             f"{name} {says} about its pixels: give intensity='raw' (proportional to what arrived) "
-            "or intensity='log' (logarithm taken)"
+            "or intensity='log' (logarithm taken)",
+            "intensity",
         )
     log = relation == "LOG" if intensity == "auto" else intensity == "log"
     return PixelMeaning(log, _dense_is_high(name, header, intensity, dense, log))
@@ -179,9 +181,10 @@ def _dense_is_high(
     if intensity != "auto":
         return log != inverted
     if inverted:
-        raise ValueError(
+        raise ArgumentError(
             f"{name} is MONOCHROME1 without PixelIntensityRelationshipSign: "
-            "give dense='dark' or dense='bright'"
+            "give dense='dark' or dense='bright'",
+            "dense",
         )
     return slope < 0
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from ..errors import ArgumentError
 from ..intrinsics import Intrinsics
 from ..pose import RigidTransform
 from diffpose.xray.dicom import (
@@ -59,9 +60,10 @@ def _frame_index(n_frames: int, frame: int | None, path: Path) -> int:
     if frame is None and n_frames == 1:
         return 0
     if frame is None or not 0 <= frame < n_frames:
-        raise ValueError(
+        raise ArgumentError(
             f"frame must be one of 0 to {n_frames - 1}: {path.name} holds {n_frames} frame(s), "
-            f"got frame={frame}"
+            f"got frame={frame}",
+            "frame",
         )
     return frame
 
@@ -168,7 +170,9 @@ _CHOICES = {
 def _check_choices(pose: str | RigidTransform | None, **given: str | None) -> None:
     for name, value in given.items():
         if value not in _CHOICES[name]:
-            raise ValueError(f"{name} must be one of {list(_CHOICES[name])}, got {value!r}")
+            raise ArgumentError(
+                f"{name} must be one of {list(_CHOICES[name])}, got {value!r}", name
+            )
     if not (pose is None or isinstance(pose, RigidTransform) or pose == "auto"):
         raise TypeError(f"pose must be 'auto', None or a RigidTransform, got {pose!r}")
 
@@ -177,14 +181,20 @@ def _first_pose(numbers: dict[str, float], orientation: str) -> RigidTransform:
     "The pose of a C-arm, from its angles and distances."
     primary, secondary, depth = (numbers[name] for name in ANGLES)
     if not 0 < depth < math.inf:
-        raise ValueError(f"source_to_patient must be a positive length in mm, got {depth}")
+        raise ArgumentError(
+            f"source_to_patient must be a positive length in mm, got {depth}", "source_to_patient"
+        )
     if depth >= numbers["sdd"]:
-        raise ValueError(
-            f"source_to_patient must be smaller than sdd, got {depth} and {numbers['sdd']}"
+        raise ArgumentError(
+            f"source_to_patient must be smaller than sdd, got {depth} and {numbers['sdd']}",
+            "source_to_patient",
+            "sdd",
         )
     if not math.isfinite(primary + secondary):
-        raise ValueError(
-            f"primary_angle and secondary_angle must be finite, got {primary} and {secondary}"
+        raise ArgumentError(
+            f"primary_angle and secondary_angle must be finite, got {primary} and {secondary}",
+            "primary_angle",
+            "secondary_angle",
         )
     return RigidTransform.from_carm(primary, secondary, depth, orientation)
 
@@ -248,7 +258,9 @@ def read_xray(
     numbers = geometry(path.name, header, detector | angles, wanted)
     meaning = pixel_meaning(path.name, header, intensity, dense)
     if meaning.log and i0 is not None:
-        raise ValueError(f"i0 is a raw intensity, got i0={i0} for pixels that are logarithms")
+        raise ArgumentError(
+            f"i0 is a raw intensity, got i0={i0} for pixels that are logarithms", "i0"
+        )
     if isinstance(pose, str):
         pose = _first_pose(numbers, orientation) if from_angles else None
     values, top = read_pixels(path, kind, header, frame)

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..intrinsics import Intrinsics
 from ..pose import RigidTransform
 
@@ -131,7 +132,7 @@ def log_transform(
         )
     i0 = _air(pixels) if i0 is None else torch.as_tensor(i0, dtype=x.dtype, device=x.device)
     if not (i0 > 0).all():
-        raise ValueError(f"i0 must be positive, got {i0.min():g}")
+        raise ArgumentError(f"i0 must be positive, got {i0.min():g}", "i0")
     smallest = _half_of_smallest(pixels) if eps is None else eps * i0
     return -(torch.maximum(x, smallest) / i0).log()
 
