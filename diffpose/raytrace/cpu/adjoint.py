@@ -135,7 +135,7 @@ def clip_to_whole(lanes, lane, grid, whole):
 # %% ../../../notebooks/api/raytrace/cpu/adjoint.ipynb #b7b8abe6
 @compiled()
 def trace_adjoint(task, labels, grid, whole, rays, method, n_points):
-    "Add what the rays of one image give to a part of a volume, whose whole grid has the size `whole`."
+    "Add what rays of one image give to a part of a volume; `whole` is the size of its whole grid."
     lanes, nothing_known = new_lanes(), Air(np.zeros(0, np.int32), grid.size)
     gradient, pixels = task.gradient, task.pixels
     for first in range(0, len(rays.order), LANES):
@@ -166,7 +166,7 @@ def trace_adjoint(task, labels, grid, whole, rays, method, n_points):
 # %% ../../../notebooks/api/raytrace/cpu/adjoint.ipynb #5ec7ce50
 @compiled()
 def reach(shape, source, target, first, cut, low, high):
-    "Between which coordinates of axis `cut` rays cross the volume, a voxel of margin; [1, 0] if not."
+    "Find between which coordinates of axis `cut` rays cross the volume; [1, 0] if they miss it."
     for i in range(len(low)):
         ray = first + i
         start, end = 0.0, 1.0
