@@ -29,7 +29,7 @@ class Channels(NamedTuple):
     d_target: np.ndarray
 
 
-@compiled(cache=False)
+@compiled(cache=False, _nrt=False)
 def add_segment(task, lanes, lane, ray, segment):
     "Add a segment of a ray to the pixel of its channel."
     c, near, far = segment.channel, segment.near, segment.far
@@ -50,7 +50,7 @@ def add_segment(task, lanes, lane, ray, segment):
         d_target[c, ray, a] -= weight * far
 
 # %% ../../../notebooks/api/raytrace/cpu/channels.ipynb #c4d87fc0
-@compiled(cache=False)
+@compiled(cache=False, _nrt=False)
 def add_corner(task, lanes, lane, ray, corner, cell, points):
     "Add a corner of a cell at one or two points to the pixel of its channel."
     c, v = corner.channel, float(voxel(task.volume, corner.voxel))
