@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .air import Air
-from .compiled import FUSED, compiled
+from .compiled import FUSED, INLINED, compiled
 from diffpose.raytrace.cpu.lanes import (
     AHEAD,
     CORNER,
@@ -38,7 +38,7 @@ __all__ = ['spread_voxels', 'spread_cells', 'Adjoint', 'spread_segment', 'spread
            'reach', 'cut_axis']
 
 # %% ../../../notebooks/api/raytrace/cpu/adjoint.ipynb #5146dc87
-@compiled(cache=False, _nrt=False)
+@compiled(**INLINED)
 def _add_weight(gradient, lanes, lane, corner):
     "Add one of the weights that a lane has found to the voxel that it belongs to."
     voxel = get_axis(lanes, CORNER, lane, corner)
@@ -99,14 +99,14 @@ class Adjoint(NamedTuple):
     pixels: np.ndarray  # [C, N], gradients
 
 
-@compiled(cache=False, _nrt=False)
+@compiled(**INLINED)
 def spread_segment(task, lanes, lane, ray, segment):
     "Add the length of a segment times its pixel to the voxel."
     length = segment.far - segment.near
     task.gradient[segment.voxel] += task.pixels[segment.channel, ray] * length
 
 
-@compiled(cache=False, _nrt=False)
+@compiled(**INLINED)
 def spread_corner(task, lanes, lane, ray, corner, cell, points):
     "Add the weights of a corner of a cell times the pixel to the voxel."
     for n in range(2):

@@ -14,7 +14,7 @@ from numba import njit
 from numba.core.caching import FunctionCache
 
 # %% auto #0
-__all__ = ['FUSED', 'compiled']
+__all__ = ['FUSED', 'INLINED', 'compiled']
 
 # %% ../../../notebooks/api/raytrace/cpu/compiled.ipynb #eb68bed9
 def _digest(
@@ -53,6 +53,8 @@ class _FolderCache(FunctionCache):
 
 # %% ../../../notebooks/api/raytrace/cpu/compiled.ipynb #56db568e
 FUSED = {"nsz", "contract"}  # a product and a sum may be rounded together
+# Into the kernel that calls it; without counting references, so it makes no arrays of its own
+INLINED = {"cache": False, "forceinline": True, "_nrt": False}
 
 
 def compiled(
