@@ -1,16 +1,22 @@
-"""What each idea in the CPU kernel is worth: the time of Siddon's forward projection without it.
+"""Measure the worth of each idea in the CPU kernel: the time of Siddon's forward projection without it.
 
     python benchmarks/ablation.py CT [--size 200] [--runs 9]
 
 CT is a NIfTI file. Each row is the kernel alone (`diffpose.raytrace.cpu.project`, rays and volume
 given), compiled from the package's source with one thing changed; the median of runs that are
+<<<<<<< HEAD
 interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left
 when no time is spent on memory.
+=======
+interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left when
+no time is spent on memory.
+>>>>>>> b5aef899672899784ba56be37f2d8f639c957bb8
 """
 
 import argparse
-import importlib.util
+import importlib
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,46 +34,47 @@ VIEWS = {
     "oblique": (35.0, 15.0, 5.0),
     "from the feet": (0.0, 89.0, 0.0),
 }
-PREFETCH = "        for lane in range(LANES): _prefetch(volume, j[AHEAD * LANES + lane])\n"
-COMPILED = '@_compiled(cache=False, fastmath={"nsz", "contract"})\ndef _slab'
-CHANGES = {
-    "as it is": [],
-    "air not skipped": [],
-    "nothing asked for ahead": [(PREFETCH, "")],
-    "one ray at a time": [("LANES = 16\n", "LANES = 1\n")],
-    "not vectorised": [
-        (COMPILED, '@njit(inline="always")\ndef _slab')
-    ],  # a change of who inlines is enough to stop LLVM
-    "rays in the order of pixels": [
-        (
-            "    return _counting_sort(keys,",
-            "    return np.arange(n)\n    return _counting_sort(keys,",
-        )
-    ],
-    "all reads from one voxel": [
-        (
-            "return shape, (shape[1] * shape[2], shape[2], 1), s, t,",
-            "return shape, (0, 0, 0), s, t,",
-        )
-    ],
+PREFETCH = """        for lane in range(LANES):
+            prefetch(volume, get(lanes, AHEAD, lane))
+"""
+SLAB = "@compiled(cache=False, fastmath=FUSED)\ndef slab"
+INLINED = 'from numba import njit\n\n\n@njit(inline="always")\ndef slab'
+SORT = "    return _counting_sort(keys,"
+CHANGES = {  # file, what stands there, what stands there instead
+    "as it is": None,
+    "air not skipped": None,
+    "nothing asked for ahead": ("siddon.py", PREFETCH, ""),
+    "one ray at a time": ("lanes.py", "LANES = 16\n", "LANES = 1\n"),
+    # a change of who inlines is enough to stop LLVM
+    "not vectorised": ("siddon.py", SLAB, INLINED),
+    "rays in the order of pixels": ("order.py", SORT, "    return np.arange(n)\n" + SORT),
+    "all reads from one voxel": (
+        "__init__.py",
+        "(shape[1] * shape[2], shape[2], 1)",
+        "(0, 0, 0)",
+    ),
 }
+KERNELS = Path(cpu.__file__).parent
 
 
 def variant(name, folder):
-    "The kernels' module with the changes of a row."
-    source = (
-        Path(cpu.__file__).read_text().replace("cache=True, **options", "cache=False, **options")
-    )
-    for old, new in CHANGES[name]:
-        if old not in source:
-            raise RuntimeError(f"the source has changed: {old!r} is not there")
-        source = source.replace(old, new)
-    path = Path(folder, name.replace(" ", "_") + ".py")
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    "The kernels' package with the change of a row, under a name of its own."
+    package = name.replace(" ", "_")
+    kernels = Path(folder, package, "raytrace", "cpu")
+    kernels.mkdir(parents=True)
+    for parent in kernels.parents[:2]:
+        (parent / "__init__.py").touch()
+    threads = KERNELS.parents[1] / "threads.py"
+    sources = {path.name: path.read_text() for path in KERNELS.glob("*.py")}
+    if CHANGES[name]:
+        file, old, new = CHANGES[name]
+        if old not in sources[file]:
+            raise RuntimeError(f"the source has changed: {old!r} is not in {file}")
+        sources[file] = sources[file].replace(old, new)
+    for file, source in sources.items():
+        (kernels / file).write_text(source.replace("from diffpose.", f"from {package}."))
+    (kernels.parents[1] / "threads.py").write_text(threads.read_text())
+    return importlib.import_module(f"{package}.raytrace.cpu")
 
 
 def main():
@@ -92,6 +99,7 @@ def main():
         rays[view] = [drr.affine_inverse(x) for x in drr.rays(pose)]
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
+        sys.path.insert(0, folder)
         for name in CHANGES:
             module, skip = variant(name, folder), None if name == "air not skipped" else occupied
             rows[name] = lambda view, project=module.project, skip=skip: project(
