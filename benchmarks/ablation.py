@@ -4,13 +4,8 @@
 
 CT is a NIfTI file. Each row is the kernel alone (`diffpose.raytrace.cpu.project`, rays and volume
 given), compiled from the package's source with one thing changed; the median of runs that are
-<<<<<<< HEAD
-interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left
-when no time is spent on memory.
-=======
 interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left when
 no time is spent on memory.
->>>>>>> b5aef899672899784ba56be37f2d8f639c957bb8
 """
 
 import argparse
