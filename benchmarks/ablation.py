@@ -1,11 +1,11 @@
-"""Measure the worth of each idea in the CPU kernel: the time of Siddon's forward projection without it.
+"""Measure the worth of each idea in the CPU kernel: the time of Siddon's projection without it.
 
     python benchmarks/ablation.py CT [--size 200] [--runs 9]
 
 CT is a NIfTI file. Each row is the kernel alone (`diffpose.raytrace.cpu.project`, rays and volume
 given), compiled from the package's source with one thing changed; the median of runs that are
-interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left when
-no time is spent on memory.
+interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left
+when no time is spent on memory.
 """
 
 import argparse
