@@ -95,7 +95,7 @@ def decompose_projection_matrix(
     P: Float[Tensor, "*B 3 4"],  # World to pixels, up to a factor
     center: Float[Tensor, "3"] | None = None,  # A point before the source [mm]; the origin if None
 ) -> tuple[Float[Tensor, "B 3 3"], Float[Tensor, "B 4 4"]]:  # K and [R|t], float64
-    "Intrinsics of positive focal length fy, and rigid motions. Raises `ValueError` for other shapes."
+    "Intrinsics with positive row focal lengths, and rigid motions, or `ValueError` for a shape."
     P = torch.as_tensor(P).double()
     if P.ndim < 2 or P.shape[-2:] != (3, 4):
         raise ValueError(f"P must have shape [B, 3, 4], got {list(P.shape)}")

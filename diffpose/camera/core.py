@@ -55,7 +55,8 @@ def frame_change(
 class Camera:
     """Poses of a C-arm with the intrinsics of its detector, batched over any leading shape.
 
-    A value: nothing changes it. Pose and calibration may require gradients, and everything here passes them on.
+    A value: nothing changes it. Pose and calibration may require gradients, and everything here
+    passes them on.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class Camera:
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
         "As `torch.Tensor.to`: the same camera on another device or of another dtype."
-        move = lambda x: None if x is None else x.to(*args, **kwargs)
         names = ("pose", "calibration", "reorient", "center")
-        return self.replace(**{name: move(getattr(self, name)) for name in names})
+        present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return self.replace(**{name: x.to(*args, **kwargs) for name, x in present.items()})
 
 # %% ../../notebooks/api/camera/core.ipynb #b212d9ea
 def make_calibration(
