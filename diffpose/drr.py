@@ -273,9 +273,17 @@ def integrate(
     size = n_rays if self.patch_size is None else -(-n_rays // self.n_patches)
     parts = []
     for k in range(0, n_rays, max(1, size)):
-        rays = source if source.shape[1] == 1 else source[:, k : k + size], target[:, k : k + size]
-        settings = labels, n_channels, self.renderer, self.reduce
-        part = renderers.render(density, *rays, *settings, n_points=n_points, skip_empty=True)
+        part = renderers.render(
+            density,
+            source if source.shape[1] == 1 else source[:, k : k + size],
+            target[:, k : k + size],
+            labels,
+            n_channels,
+            self.renderer,
+            self.reduce,
+            n_points=n_points,
+            skip_empty=True,
+        )
         parts.append(part)
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
     with single_threaded(img):

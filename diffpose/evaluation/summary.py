@@ -143,5 +143,8 @@ def compare(
         if not isinstance(pair, tuple) or len(pair) != 2:
             got = type(pair).__name__
             raise TypeError(f"methods[{name!r}] must be (errors, seconds), got {got}")
-    pairs = methods.items()
-    return Comparison({name: summarize(*pair, thresholds=thresholds) for name, pair in pairs})
+    summaries = {
+        name: summarize(errors, seconds, thresholds)
+        for name, (errors, seconds) in methods.items()
+    }
+    return Comparison(summaries)

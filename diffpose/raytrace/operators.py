@@ -5,7 +5,7 @@
 # %% ../../notebooks/api/raytrace/operators.ipynb #5fb21366
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -248,7 +248,7 @@ class _OnlyOnce(torch.autograd.Function):
 # %% ../../notebooks/api/raytrace/operators.ipynb #9c6a6e56
 def _remember(
     ctx: Any,
-    tensors: list[Any],  # Volume, source, target and labels
+    tensors: Sequence[Any],  # Volume, source, target and labels
     kernel: Kernel,
     output: tuple[Tensor, Tensor, Tensor],
 ) -> None:
