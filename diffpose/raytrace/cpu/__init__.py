@@ -117,7 +117,8 @@ def project(
         if owners is not None:
             some = slice(None if with_gradient else 0)
             task = Channels(density, images[b], d_sources[b, some], d_targets[b, some])
-            return trace_channels(task, owners, grid, air, rays, kind, n_points or 0)
+            trace_channels(task, owners, grid, air, rays, kind, n_points or 0)
+            return
         pixels = Pixels(images[b, 0], d_sources[b, 0], d_targets[b, 0])
         if kind == SIDDON:
             trace_siddon(density, grid, air, rays, pixels, with_gradient)
@@ -205,9 +206,9 @@ def find_maximum(
 ) -> Tensor | tuple[Tensor, Tensor]:  # Siddon: voxels; trilinear: places and axes; [B, C, N] each
     """Where on its ray, and in its channel, the density is largest.
 
-    Siddon: the index of the voxel in the flattened [X, Y, Z], or -1 if there is none. Trilinear: the
-    position alpha, with the axis of the plane on which it lies, or -1 if it lies in a cell or at the
-    ray's end; or the number of the sample, with axis 3; and axis -2 if there is none.
+    Siddon: the index of the voxel in the flattened [X, Y, Z], or -1 if there is none. Trilinear:
+    the position alpha, with the axis of the plane on which it lies, or -1 if it lies in a cell or
+    at the ray's end; or the number of the sample, with axis 3; and axis -2 if there is none.
     """
     B, N = target.shape[:2]
     kind, scene = _method(method, n_points), _scene(volume.shape, source, target)
@@ -221,7 +222,7 @@ def find_maximum(
 
     def trace(b: int, rays: Rays) -> None:
         argmax = (array[b] for array in found)
-        task = Maxima(flat[b % len(flat)], *argmax, best=np.zeros(n_places))
+        task = Maxima(flat[b % len(flat)], *argmax, np.zeros(n_places))
         trace_maximum(task, owners, grid, rays, kind, n_points or 0)
 
     _over_rays(trace, scene, rays_per_block)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
@@ -59,12 +60,12 @@ INLINED = {"cache": False, "forceinline": True, "_nrt": False}
 
 def compiled(
     cache: bool = True,  # False for what only other kernels call
-    **options,  # Of `numba.njit`
+    **options: Any,  # Of `numba.njit`
 ) -> Callable:  # Decorator
-    "Compile a kernel that runs without the interpreter's lock, and keep it on disk where that is possible."
+    "Compile a kernel that runs without the interpreter's lock, and keep it on disk if possible."
 
     def decorate(kernel: Callable) -> Callable:
-        dispatcher = njit(kernel, nogil=True, error_model="numpy", **options)
+        dispatcher: Any = njit(kernel, nogil=True, error_model="numpy", **options)
         if cache:
             with suppress(RuntimeError):  # there is no folder that can be written to
                 dispatcher._cache = _FolderCache(kernel)

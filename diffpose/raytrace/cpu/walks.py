@@ -185,7 +185,7 @@ def step_cell(lanes, lane, cell, plane, axis):
 
 
 def over_cells(visit: Callable) -> Callable:
-    "A kernel that visits the corners of all cells of a ray, with two Gauss-Legendre points in each."
+    "A kernel that visits the corners of a ray's cells, with two Gauss-Legendre points in each."
     visit_corners = over_corners(visit)
 
     @compiled(cache=False)
