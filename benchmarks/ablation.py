@@ -3,14 +3,16 @@
     python benchmarks/ablation.py CT [--size 200] [--runs 9]
 
 CT is a NIfTI file. Each row is the kernel alone (`diffpose.raytrace.cpu.project`, rays and volume
-given), compiled from the package's source with one thing changed; the median of runs that are
+given), compiled from a copy of the package with one thing changed; the median of runs that are
 interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left
 when no time is spent on memory.
 """
 
 import argparse
-import importlib.util
+import importlib
+import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 
 from diffpose.data import read
 from diffpose.drr import DRR
-from diffpose.pose import convert
+from diffpose.pose import RigidTransform
 from diffpose.raytrace import cpu
 
 VIEWS = {
@@ -28,46 +30,42 @@ VIEWS = {
     "oblique": (35.0, 15.0, 5.0),
     "from the feet": (0.0, 89.0, 0.0),
 }
-PREFETCH = "        for lane in range(LANES): _prefetch(volume, j[AHEAD * LANES + lane])\n"
-COMPILED = '@_compiled(cache=False, fastmath={"nsz", "contract"})\ndef _slab'
-CHANGES = {
-    "as it is": [],
-    "air not skipped": [],
-    "nothing asked for ahead": [(PREFETCH, "")],
-    "one ray at a time": [("LANES = 16\n", "LANES = 1\n")],
-    "not vectorised": [
-        (COMPILED, '@njit(inline="always")\ndef _slab')
-    ],  # a change of who inlines is enough to stop LLVM
-    "rays in the order of pixels": [
-        (
-            "    return _counting_sort(keys,",
-            "    return np.arange(n)\n    return _counting_sort(keys,",
-        )
-    ],
-    "all reads from one voxel": [
-        (
-            "return shape, (shape[1] * shape[2], shape[2], 1), s, t,",
-            "return shape, (0, 0, 0), s, t,",
-        )
-    ],
+PREFETCH = """        for lane in range(LANES):
+            prefetch(volume, get(lanes, AHEAD, lane))
+"""
+COMPILED = "@compiled(cache=False, fastmath=FUSED)\ndef slab"
+INLINED = '@__import__("numba").njit(inline="always")\ndef slab'
+RETURN = "    return _counting_sort(keys,"
+STRIDES = "_Scene(shape, (shape[1] * shape[2], shape[2], 1),"
+CHANGES = {  # file, what stands there, and what is to stand there
+    "as it is": (),
+    "air not skipped": (),
+    "nothing asked for ahead": ("siddon.py", PREFETCH, ""),
+    "one ray at a time": ("lanes.py", "LANES = 16\n", "LANES = 1\n"),
+    "not vectorised": ("siddon.py", COMPILED, INLINED),  # inlining by numba is enough to stop LLVM
+    "rays in the order of pixels": ("order.py", RETURN, f"    return np.arange(n)\n{RETURN}"),
+    "all reads from one voxel": ("__init__.py", STRIDES, "_Scene(shape, (0, 0, 0),"),
 }
 
 
 def variant(name, folder):
-    "The kernels' module with the changes of a row."
-    source = (
-        Path(cpu.__file__).read_text().replace("cache=True, **options", "cache=False, **options")
+    "A copy of the kernels' package with the change of a row."
+    package = Path(folder, name.replace(" ", "_"))
+    shutil.copytree(
+        Path(cpu.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
     )
-    for old, new in CHANGES[name]:
-        if old not in source:
-            raise RuntimeError(f"the source has changed: {old!r} is not there")
-        source = source.replace(old, new)
-    path = Path(folder, name.replace(" ", "_") + ".py")
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    for path in package.glob("*.py"):
+        text = path.read_text().replace("from diffpose.raytrace.cpu.", "from .")
+        path.write_text(text.replace("from ...threads", "from diffpose.threads"))
+    if CHANGES[name]:
+        file, old, new = CHANGES[name]
+        text = (package / file).read_text()
+        if old not in text:
+            raise RuntimeError(f"the source has changed: {old!r} is not in {file}")
+        (package / file).write_text(text.replace(old, new))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(package.name)
 
 
 def main():
@@ -82,13 +80,7 @@ def main():
     occupied = cpu.occupancy(drr.density)
     rays = {}
     for view, angles in VIEWS.items():
-        pose = convert(
-            torch.tensor([angles]),
-            torch.tensor([[0.0, 850.0, 0.0]]),
-            parameterization="euler_angles",
-            convention="ZXY",
-            degrees=True,
-        )
+        pose = RigidTransform.from_euler(angles, [0, 850, 0])
         rays[view] = [drr.affine_inverse(x) for x in drr.rays(pose)]
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
