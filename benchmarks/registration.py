@@ -40,7 +40,7 @@ from diffpose.data import load_example_ct, read
 from diffpose.drr import DRR
 from diffpose.evaluation import Evaluator, fiducials_from_labels
 from diffpose.metrics import NormalizedCrossCorrelation2d
-from diffpose.pose import RigidTransform, convert, se3_exp_map, se3_log_map
+from diffpose.pose import RigidTransform, se3_exp_map, se3_log_map
 from diffpose.registration import Registration, register
 from diffpose.xray import Fluoroscopy, simulate
 
@@ -76,13 +76,8 @@ def true_poses(angle, n, generator):
         return (2 * torch.rand(n, 3, generator=generator) - 1) * torch.tensor(widths)
 
     rotation = draw(15.0, 15.0, 10.0) + torch.tensor([angle, 0.0, 0.0])
-    return convert(
-        rotation,
-        draw(15.0, 20.0, 15.0) + torch.tensor([0.0, DEPTH, 0.0]),
-        parameterization="euler_angles",
-        convention="ZXY",
-        degrees=True,
-    )
+    translation = draw(15.0, 20.0, 15.0) + torch.tensor([0.0, DEPTH, 0.0])
+    return RigidTransform.from_euler(rotation, translation)
 
 
 def wrong_pose(drr, pose, level, generator):
@@ -95,9 +90,7 @@ def wrong_pose(drr, pose, level, generator):
     )
     motion[:, :3, 3] = draw[:, :3] * torch.tensor([mm, mm, 2 * mm])
     frame = torch.eye(4, dtype=torch.float64)
-    frame[:3, :3] = drr.detector.reorient.compose(pose.double()).matrix[
-        0, :3, :3
-    ]  # the beam is the camera's third axis
+    frame[:3, :3] = drr.camera(pose.double()).to_world[0, :3, :3]  # the beam is its third axis
     return RigidTransform(frame @ motion @ frame.T @ pose.matrix.double())
 
 

@@ -110,8 +110,9 @@ def nanodrr_renderer(ct, size):
 
 
 def rtk_renderer(ct, size):
+    from diffpose.camera import Camera
     from diffpose.data import read
-    from diffpose.pose import convert
+    from diffpose.pose import RigidTransform
 
     subject = read(ct)
     affine, spacing = subject.density.affine, np.array(subject.density.spacing)
@@ -131,15 +132,10 @@ def rtk_renderer(ct, size):
     blank.Update()
 
     def run(angles, mode):
-        pose = convert(
-            *(x.double() for x in pose_tensors(angles, False)),
-            parameterization="euler_angles",
-            convention="ZXY",
-        )
-        camera = (pose.matrix @ subject.reorient.double())[
-            0, :3
-        ].numpy()  # columns: axes of the camera, and the source
-        vectors = [camera[:, 3], camera[:, 3] + SDD * camera[:, 2], -camera[:, 0], -camera[:, 1]]
+        pose = RigidTransform.from_euler(torch.tensor(angles).double(), [0, DEPTH, 0])
+        camera = Camera.make(pose, SDD, size, pixel)
+        source, (right, down, along) = camera.source[0].numpy(), camera.axes[0].mT.numpy()
+        vectors = [source, source + SDD * along, right, down]
         geometry = rtk.ThreeDCircularProjectionGeometry.New()
         geometry.SetRadiusCylindricalDetector(0)
         if not geometry.AddProjection(*[v.tolist() for v in vectors]):
@@ -181,7 +177,7 @@ def true_pixels(ct, size, n_rays=1000):
     "For each method: indices [views, n] of some pixels and their values in float64."
     from diffpose.data import read
     from diffpose.drr import DRR
-    from diffpose.pose import convert
+    from diffpose.pose import RigidTransform
     from diffpose.raytrace import reference
 
     subject = read(ct)
@@ -192,14 +188,10 @@ def true_pixels(ct, size, n_rays=1000):
     )
     truth = {"siddon": [], "trilinear": []}
     for angles, pixels in zip(VIEWS.values(), picked):
-        pose = convert(
-            *(x.double() for x in pose_tensors(angles, False)),
-            parameterization="euler_angles",
-            convention="ZXY",
-        )
-        source, target = drr.rays(pose)
-        rays = [x @ inverse[:3, :3].T + inverse[:3, 3] for x in (source, target[:, pixels])]
-        length = (target[:, pixels] - source).norm(dim=-1)
+        pose = RigidTransform.from_euler(torch.tensor(angles).double(), [0, DEPTH, 0])
+        source, target = drr.rays(pose, pixels=pixels)
+        rays = [x @ inverse[:3, :3].T + inverse[:3, 3] for x in (source, target)]
+        length = (target - source).norm(dim=-1)
         for method, values in truth.items():
             values.append((getattr(reference, method)(drr.density, *rays)[0] * length)[0].numpy())
     return picked.numpy(), {method: np.stack(values) for method, values in truth.items()}

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diffpose.data import load_example_ct
 from diffpose.drr import DRR
-from diffpose.pose import convert
+from diffpose.pose import RigidTransform
 from diffpose.scene import visualize_scene
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks" / "images"
@@ -47,13 +47,7 @@ def card(width=1200, height=630):
     "A C-arm around the patient's bones, and what it sees."
     subject = load_example_ct()
     drr = DRR(subject, sdd=1020.0, height=512, delx=0.75)
-    pose = convert(
-        torch.tensor([[25.0, 8.0, 0.0]]),
-        torch.tensor([[0.0, 750.0, 0.0]]),
-        parameterization="euler_angles",
-        convention="ZXY",
-        degrees=True,
-    )
+    pose = RigidTransform.from_euler([25, 8, 0], [0, 750, 0])
     bones = [
         "ribs",
         "vertebrae",
