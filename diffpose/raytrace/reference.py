@@ -98,7 +98,7 @@ def _in_chunks(
     "Concatenate `f(source, target)` over chunks of rays of at most `budget` samples each."
     B, N = target.shape[:2]
     size = max(1, budget // max(1, B * samples_per_ray))
-    if N <= size:
+    if size >= N:
         return f(source, target)
     again = torch.is_grad_enabled()
     parts = []
@@ -163,22 +163,23 @@ def _nodes(source: Tensor, target: Tensor, shape, n_points: int | None) -> tuple
     "Sample positions alpha and their weights, [B, N, K]."
     if n_points is None:
         return _gauss_nodes(_crossings(source, target, -1.0, shape))
-    options = dict(dtype=target.dtype, device=target.device)
+    dtype, device = target.dtype, target.device
     d = target - source
     safe = torch.where(target == source, 1e-30, d)
-    a = (torch.tensor(shape, **options) - source) / safe
-    b = (-torch.ones(3, **options) - source) / safe
+    a = (torch.tensor(shape, dtype=dtype, device=device) - source) / safe
+    b = (-torch.ones(3, dtype=dtype, device=device) - source) / safe
     enter = torch.minimum(a, b).amax(-1, True).clamp(0, 1)
     leave = torch.maximum(a, b).amin(-1, True).clamp(0, 1)
     has_length = (target != source).any(-1, True)
     span = (leave - enter).clamp(min=0) * has_length  # no length, no integral
-    steps = torch.linspace(0, 1, n_points, **options)
+    steps = torch.linspace(0, 1, n_points, dtype=dtype, device=device)
     weight = span / (n_points - 1)
     return enter + span * steps, weight.expand(*span.shape[:-1], n_points)
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #2286ce1b
 def _with_critical_points(alpha: Tensor, value) -> tuple[Tensor, Tensor]:
-    """Crossings [B, N, K] and, between them, the critical points of the cubic through `value(alpha)`.
+    """Crossings [B, N, K] and, between them, the critical points of the cubic through
+    `value(alpha)`.
 
     With them, which of these exist, as 0 or 1.
     """
