@@ -1,17 +1,48 @@
-"""A plugin for mypy: methods that fastcore's `@patch` puts on a class of the same module.
+"""A plugin for mypy: methods that fastcore's `@patch` puts on a class.
 
 mypy reads a class from its body alone. This plugin moves each function that is decorated with
 `@patch`, and whose first parameter names the class, from the module into that body before mypy
-analyses it; lines and columns of errors stay those of the source. Not seen: patches of classes of
-other modules, of a `NamedTuple` and of a `TypedDict`.
+analyses it; lines and columns of errors stay those of the source. Of patches that stand in other
+modules the class gets the signature: those modules are read before mypy comes to them, and a type
+that the module of the class does not import is `Any`. Not seen: patches of a `NamedTuple` and of a
+`TypedDict`.
 """
 
+import ast
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import Any
 
-from mypy.nodes import CallExpr, Decorator, Expression, FuncDef, NameExpr, PassStmt
-from mypy.plugin import ClassDefContext, Plugin, SemanticAnalyzerPluginInterface
-from mypy.types import CallableType, Type, UnboundType, UnionType
+from mypy.nodes import (
+    ARG_NAMED,
+    ARG_NAMED_OPT,
+    ARG_OPT,
+    ARG_POS,
+    ARG_STAR,
+    ARG_STAR2,
+    ArgKind,
+    Argument,
+    CallExpr,
+    Decorator,
+    Expression,
+    FuncDef,
+    NameExpr,
+    PassStmt,
+    Var,
+)
+from mypy.plugin import (
+    ClassDefContext,
+    Plugin,
+    ReportConfigContext,
+    SemanticAnalyzerPluginInterface,
+)
+from mypy.plugins.common import add_attribute_to_class, add_method_to_class
+from mypy.types import AnyType, CallableType, NoneType, Type, TypeOfAny, UnboundType, UnionType
+
+PACKAGE = "diffpose"
 
 # an argument of `patch`, and the decorator that says the same in the body of a class
 DECORATORS = {"as_prop": "property", "cls_method": "classmethod", "static_method": "staticmethod"}
@@ -73,6 +104,98 @@ def method(node: Decorator, api: SemanticAnalyzerPluginInterface) -> Decorator |
     return node.func
 
 
+@cache
+def patches_of_others() -> dict[str, list[ast.FunctionDef]]:
+    "Patches by the full name of their class, where that class is imported from another module."
+    found: dict[str, list[ast.FunctionDef]] = {}
+    for path in sorted(Path(PACKAGE).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        package = ".".join(path.parent.parts)
+        imported = {
+            alias.asname or alias.name: f"{origin(node, package)}.{alias.name}"
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and patch_arguments(node) is not None:
+                first = node.args.args[0].annotation
+                if isinstance(first, ast.Name) and first.id in imported:
+                    found.setdefault(imported[first.id], []).append(node)
+    return found
+
+
+def origin(node: ast.ImportFrom, package: str) -> str:
+    "Full name of the module that `from ... import` names."
+    return resolve_name("." * node.level + (node.module or ""), package)
+
+
+def patch_arguments(node: ast.FunctionDef) -> set[str] | None:
+    "Names of the arguments of a function's `@patch`; None if it has no such decorator."
+    for decorator in node.decorator_list:
+        call = isinstance(decorator, ast.Call)
+        name = decorator.func if call else decorator
+        if isinstance(name, ast.Name) and name.id == "patch":
+            return {str(keyword.arg) for keyword in decorator.keywords} if call else set()
+    return None
+
+
+def parameters(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ArgKind]]:
+    "Parameters after the first, and how each is given."
+    positional = arguments.posonlyargs + arguments.args
+    n_needed = len(positional) - len(arguments.defaults)
+    for index, parameter in enumerate(positional[1:], start=1):
+        yield parameter, ARG_POS if index < n_needed else ARG_OPT
+    if arguments.vararg:
+        yield arguments.vararg, ARG_STAR
+    for parameter, default in zip(arguments.kwonlyargs, arguments.kw_defaults):
+        yield parameter, ARG_NAMED if default is None else ARG_NAMED_OPT
+    if arguments.kwarg:
+        yield arguments.kwarg, ARG_STAR2
+
+
+def type_of(annotation: ast.expr | None, context: ClassDefContext) -> Type:
+    "The type that an annotation of another module says, as the module of the class knows it."
+    if isinstance(annotation, ast.Constant) and annotation.value is None:
+        return NoneType()
+    if isinstance(annotation, ast.BinOp):
+        sides = (annotation.left, annotation.right)
+        return UnionType.make_union([type_of(side, context) for side in sides])
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
+        of_jaxtyping = ast.unparse(annotation.value) in ("Float", "Int", "Bool", "Shaped")
+        return type_of(annotation.slice.elts[0] if of_jaxtyping else None, context)
+    if isinstance(annotation, ast.Name):
+        if isinstance(getattr(builtins, annotation.id, None), type):
+            return context.api.named_type(f"builtins.{annotation.id}")
+        if context.api.lookup_qualified(annotation.id, context.cls, suppress_errors=True):
+            known = context.api.anal_type(UnboundType(annotation.id))
+            if known is not None:
+                return known
+    return AnyType(TypeOfAny.special_form)
+
+
+def add_patch(node: ast.FunctionDef, context: ClassDefContext) -> None:
+    "Give a class the signature of a patch of another module."
+    returned = type_of(node.returns, context)
+    how = patch_arguments(node) or set()
+    if "as_prop" in how:
+        add_attribute_to_class(context.api, context.cls, node.name, returned)
+        return
+    arguments = []
+    for parameter, kind in parameters(node.args):
+        type_ = type_of(parameter.annotation, context)
+        arguments.append(Argument(Var(parameter.arg, type_), type_, None, kind))
+    add_method_to_class(
+        context.api,
+        context.cls,
+        node.name,
+        arguments,
+        returned,
+        is_classmethod="cls_method" in how,
+        is_staticmethod="static_method" in how,
+    )
+
+
 def move_patches(context: ClassDefContext) -> None:
     "Move the patches of a class from its module into its body."
     module = context.api.modules[context.cls.info.module_name]
@@ -82,13 +205,25 @@ def move_patches(context: ClassDefContext) -> None:
         if patched_class(node) == context.cls.name:
             context.cls.defs.body.append(method(node, context.api))
             module.defs[index] = PassStmt()
+    for other in patches_of_others().get(context.cls.fullname, []):
+        if other.name not in context.cls.info.names:
+            add_patch(other, context)
 
 
 class PatchPlugin(Plugin):
     def get_customize_class_mro_hook(
         self, fullname: str
     ) -> Callable[[ClassDefContext], None] | None:
-        return move_patches if fullname.startswith("diffpose.") else None
+        return move_patches if fullname.startswith(f"{PACKAGE}.") else None
+
+    def report_config_data(self, ctx: ReportConfigContext) -> Any:
+        "What others add to a module's classes: mypy's cache of it is stale where this differs."
+        return [
+            [class_name, ast.unparse(node.args), ast.unparse(node.returns or node.args), node.name]
+            for class_name, nodes in sorted(patches_of_others().items())
+            if class_name.rpartition(".")[0] == ctx.id
+            for node in nodes
+        ]
 
 
 def plugin(version: str) -> type[Plugin]:

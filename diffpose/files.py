@@ -19,12 +19,12 @@ __all__ = ['whole_file']
 def whole_file(
     path: Path,  # File to write, in a folder that exists
 ) -> Iterator[str]:  # Name of a temporary file in the same folder
-    "Replace `path` by a temporary file if the block ends without an error; remove that file if not."
+    "Replace `path` by a temporary file if the block ends without an error; else remove that file."
     handle, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
         yield name
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)

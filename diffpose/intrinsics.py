@@ -32,7 +32,7 @@ def make_intrinsic_matrix(
     height: int,  # Rows
     width: int,  # Columns
 ) -> Float[Tensor, "3 3"]:  # Pixels per unit of normalised camera coordinate, float64
-    "Pinhole intrinsics of a flat detector whose principal ray leaves the source perpendicular to it."
+    "Pinhole intrinsics of a flat detector to which the principal ray is perpendicular."
     K = [[sdd / delx, 0, width / 2 + x0 / delx], [0, sdd / dely, height / 2 + y0 / dely], [0, 0, 1]]
     return torch.tensor(K, dtype=torch.float64)
 
@@ -86,7 +86,7 @@ def intrinsics_from_matrix(
     delx: float | None = None,  # Pixel width [mm]; or
     dely: float | None = None,  # Pixel height [mm], as `delx` if None; or
     sdd: float | None = None,  # Source-to-detector distance [mm]
-    pixel_center: float = 0.5,  # Coordinate of the first pixel's centre in K: 0.5, or 0 as in OpenCV
+    pixel_center: float = 0.5,  # First pixel's centre in K: 0.5, or 0 as in OpenCV
 ) -> Intrinsics:
     """A detector from K and one length: the pixel size or the source-to-detector distance.
 
@@ -151,8 +151,8 @@ def flip(
 ) -> Intrinsics:
     """Mirror the image; the signs of the focal lengths remember it.
 
-    One flip alone changes the handedness: the pose needs another `reverse_x_axis` or `orientation` too
-    (see `calibration.pose_from_extrinsic`).
+    One flip alone changes the handedness: the pose needs another `reverse_x_axis` or `orientation`
+    too (see `calibration.pose_from_extrinsic`).
     """
     sx, sy = -1 if horizontal else 1, -1 if vertical else 1
     signs = sx * self.signs[0], sy * self.signs[1]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,8 +48,12 @@ class JacobianDRR(torch.nn.Module):
         self.rotation, self.translation = _parameter(rotation), _parameter(translation)
 
     def _pose(self, rotation: Tensor, translation: Tensor) -> RigidTransform:
-        options = dict(parameterization=self.parameterization, convention=self.convention)
-        return convert(rotation, translation, **options)
+        return convert(
+            rotation,
+            translation,
+            parameterization=self.parameterization,
+            convention=self.convention,
+        )
 
     def _rays(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "Sources and targets in voxel coordinates [B, N, 3], and lengths in mm."
@@ -89,12 +94,12 @@ def forward(
     with torch.inference_mode(False), torch.enable_grad():
         *ends, length = self._rays(self.rotation, self.translation)
         ends = [_with_grad(x) for x in ends]
-        img = self.drr._integrate(self.drr.density, *ends, length)
+        img = self.drr.integrate(self.drr.density, ends[0], ends[1], length)
         by_source, by_target = torch.autograd.grad(img.sum(), ends, retain_graph=keep)
     constants = self.rotation.detach(), self.translation.detach()
     rows = []
     for step in _unit_steps(*constants):
-        _, (source, target, _) = torch.func.jvp(self._rays, constants, step)
+        source, target, _ = torch.func.jvp(self._rays, constants, step)[1]
         row = (by_source * source).sum(-1) + (by_target * target).sum(-1)
         rows.append(self.drr.reshape_transform(row[:, None], len(img))[:, 0])
     img = img if keep else img.detach()
@@ -102,7 +107,7 @@ def forward(
 
 # %% ../notebooks/api/53_jacobians.ipynb #6c4bfd0b
 def _draw(
-    fig: Figure, ax: Axes, image: np.ndarray, title: str, ticks: list[float] | None, **kwargs
+    fig: Figure, ax: Axes, image: np.ndarray, title: str, ticks: list[float] | None, **kwargs: Any
 ) -> None:
     "One picture with its colour bar."
     drawn = ax.imshow(image, **kwargs)
@@ -112,7 +117,7 @@ def _draw(
     bar.ax.tick_params(labelsize=8)
 
 
-def _draw_derivative(fig: Figure, ax: Axes, image: np.ndarray, title: str, **kwargs) -> None:
+def _draw_derivative(fig: Figure, ax: Axes, image: np.ndarray, title: str, **kwargs: Any) -> None:
     "Symmetric about zero; an empty picture is white."
     size = np.abs(image)
     scale = np.quantile(size, 0.99) or size.max() or 1.0
@@ -133,7 +138,7 @@ def plot_img_jacobian(
     I: Float[Tensor, "B 1 H W"],  # X-rays
     J: Float[Tensor, "n B H W"],  # Their Jacobian
     names: list[str] | None = None,  # One for each of the n parameters
-    **kwargs,  # Passed to `Axes.imshow` for every picture
+    **kwargs: Any,  # Passed to `Axes.imshow` for every picture
 ) -> Figure:
     """Images and their derivatives, one row for each pose.
 

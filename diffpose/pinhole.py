@@ -21,7 +21,7 @@ __all__ = ['Pinhole', 'read_intrinsic_matrix', 'pixel_lengths', 'as_extrinsic', 
 class Pinhole(NamedTuple):
     "The numbers of a matrix K, with pixels counted from the image's corner."
 
-    fx: float  # Focal length along columns [pixels]; negative if the image or the camera's z is turned
+    fx: float  # Focal length along columns [pixels]; negative if the image or z is turned
     fy: float  # Focal length along rows [pixels]
     column: float  # Principal point [pixels]
     row: float  # Principal point [pixels]
@@ -34,13 +34,13 @@ class Pinhole(NamedTuple):
 
 def read_intrinsic_matrix(
     K: Float[Tensor, "3 3"],  # Intrinsic matrix, focal lengths of either sign [pixels]
-    pixel_center: float = 0.5,  # Coordinate of the first pixel's centre in K: 0.5, or 0 as in OpenCV
+    pixel_center: float = 0.5,  # First pixel's centre in K: 0.5, or 0 as in OpenCV
 ) -> Pinhole:
     "The numbers of K. Raises `ValueError` for skew and for what is no intrinsic matrix."
     K = torch.as_tensor(K, dtype=torch.float64)
     usual = K.shape == (3, 3) and bool(K.isfinite().all()) and K[2, 2] == 1
     skew = K[[0, 1, 2, 2], [1, 0, 0, 1]].abs().max() if usual else 0  # zero but for rounding
-    if not usual or K[0, 0] * K[1, 1] == 0 or skew > 1e-6 * max(1.0, K[0, 0].abs()):
+    if not usual or K[0, 0] * K[1, 1] == 0 or skew > 1e-6 * K[0, 0].abs().clamp(min=1.0):
         raise ValueError(f"K must be [[fx, 0, u0], [0, fy, v0], [0, 0, 1]], got {K.tolist()}")
     (fx, _, u0), (_, fy, v0), _ = K.tolist()
     return Pinhole(fx, fy, u0 + 0.5 - pixel_center, v0 + 0.5 - pixel_center)
@@ -53,11 +53,11 @@ def pixel_lengths(
     sdd: float | None = None,  # Source-to-detector distance [mm]
 ) -> tuple[float, float, float]:  # sdd, delx, dely [mm]
     "Lengths from one of them. Raises `ValueError` for none, for two, and if they contradict K."
-    if (sdd is None) == (delx is None):
-        raise ValueError(f"give either delx (and dely) or sdd, got delx={delx}, sdd={sdd}")
     fx, fy = abs(numbers.fx), abs(numbers.fy)
-    if sdd is not None:
+    if sdd is not None and delx is None:
         return sdd, sdd / fx, sdd / fy
+    if sdd is not None or delx is None:
+        raise ValueError(f"give either delx (and dely) or sdd, got delx={delx}, sdd={sdd}")
     dely = delx if dely is None else dely
     if abs(fx * delx - fy * dely) > 1e-2 * fx * delx:
         raise ValueError(
@@ -95,7 +95,7 @@ def decompose_projection_matrix(
     P: Float[Tensor, "*B 3 4"],  # World to pixels, up to a factor
     center: Float[Tensor, "3"] | None = None,  # A point before the source [mm]; the origin if None
 ) -> tuple[Float[Tensor, "B 3 3"], Float[Tensor, "B 4 4"]]:  # K and [R|t], float64
-    "Intrinsics with positive row focal lengths, and rigid motions. Raises `ValueError` for other shapes."
+    "Intrinsics with positive row focal lengths, and rigid motions, or `ValueError` for a shape."
     P = torch.as_tensor(P).double()
     if P.ndim < 2 or P.shape[-2:] != (3, 4):
         raise ValueError(f"P must have shape [B, 3, 4], got {list(P.shape)}")

@@ -108,7 +108,7 @@ class RigidTransform:
         return self.matrix.dtype
 
     def to(self, *args: Any, **kwargs: Any) -> RigidTransform:
-        "As `torch.Tensor.to`: returns a pose of another device or dtype, and leaves this one alone."
+        "As `torch.Tensor.to`: a pose of another device or dtype; this one stays as it is."
         other = args[0] if args else None
         if isinstance(other, RigidTransform):
             args = (other.matrix, *args[1:])
@@ -144,7 +144,7 @@ class RigidTransform:
 
     @full_precision
     def inverse(self) -> RigidTransform:
-        "The inverse in closed form, $R^\\top$ and $-R^\\top t$. For an affine take `matrix.inverse()`."
+        "The inverse in closed form, $R^\\top$ and $-R^\\top t$. An affine has `matrix.inverse()`."
         Rt = self.rotation.mT
         return RigidTransform(make_matrix(Rt, -(Rt @ self.translation[..., None])[..., 0]))
 
@@ -232,10 +232,9 @@ def _check_parameterization(parameterization: str, convention: str | None) -> No
 
 
 def _check_convention(convention: str | None) -> None:
-    three_axes = (
-        isinstance(convention, str) and len(convention) == 3 and set(convention) <= {*"XYZ"}
-    )
-    if not three_axes or convention[0] == convention[1] or convention[1] == convention[2]:
+    axes = convention if isinstance(convention, str) else ""
+    three_axes = len(axes) == 3 and set(axes) <= {*"XYZ"}
+    if not three_axes or axes[0] == axes[1] or axes[1] == axes[2]:
         raise ArgumentError(
             "convention must be three of the letters X, Y, Z with no neighbours alike, "
             f"such as 'ZXY', got {convention!r}",
@@ -262,8 +261,8 @@ def assert_rigid(
     wide = torch.promote_types(R.dtype, torch.float32)
     if not (torch.linalg.det(R.detach().to(wide)) > 0).all():
         raise ValueError(
-            f"{name} is not rigid: it holds a reflection (det R = -1); a mirrored image is set with "
-            "`reverse_x_axis` or `orientation`"
+            f"{name} is not rigid: it holds a reflection (det R = -1); a mirrored image is set "
+            "with `reverse_x_axis` or `orientation`"
         )
 
 # %% ../notebooks/api/10_pose.ipynb #27471887
@@ -276,8 +275,8 @@ def convert(
 ) -> RigidTransform:
     """Poses from a parameterization: $T = (R, R\\,\\tau)$.
 
-    Raises `ValueError` for unknown names, shapes that do not batch and, as far as `can_look` allows, for matrices that
-    are not rigid and numbers that are not finite.
+    Raises `ValueError` for unknown names, shapes that do not batch and, as far as `can_look`
+    allows, for matrices that are not rigid and numbers that are not finite.
     """
     _check_parameterization(parameterization, convention)
     tensors = [_as_floats(a) for a in args]
@@ -325,10 +324,12 @@ def _from_parameters(
 ) -> RigidTransform:
     if parameterization == "se3_log_map":
         return RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
-    if parameterization == "euler_angles":
-        R = euler_angles_to_matrix(torch.deg2rad(rotation) if degrees else rotation, convention)
+    to_matrix = ROTATIONS[parameterization].to_matrix
+    if to_matrix is not None:
+        R = to_matrix(rotation)
     else:
-        R = ROTATIONS[parameterization].to_matrix(rotation)
+        assert convention is not None  # or `_check_parameterization` had raised
+        R = euler_angles_to_matrix(torch.deg2rad(rotation) if degrees else rotation, convention)
     dtype = torch.promote_types(R.dtype, translation.dtype)
     R, translation = R.to(dtype), translation.to(dtype)
     return RigidTransform(make_matrix(R, (R @ translation[..., None])[..., 0]))
@@ -338,7 +339,8 @@ def _check_content(
     pose: RigidTransform, rotation: Tensor, translation: Tensor, parameterization: str
 ) -> None:
     if parameterization == "matrix":
-        return assert_rigid(pose.matrix, "rotation")
+        assert_rigid(pose.matrix, "rotation")
+        return
     finite = pose.matrix.detach().isfinite().flatten(-2).all(-1)
     if not finite.all():
         k = tuple((~finite).nonzero()[0].tolist())
@@ -360,10 +362,11 @@ def _to_parameters(
         translation, rotation = pose.get_se3_log().split([3, 3], dim=-1)
         return rotation, translation
     R = pose.rotation
-    if parameterization == "euler_angles":
-        rotation = roma.rotmat_to_euler(convention, R, degrees=degrees)
+    from_matrix = ROTATIONS[parameterization].from_matrix
+    if from_matrix is not None:
+        rotation = from_matrix(R)
     else:
-        rotation = ROTATIONS[parameterization].from_matrix(R)
+        rotation = roma.rotmat_to_euler(convention, R, degrees=degrees)
     return rotation, (R.mT @ pose.translation[..., None])[..., 0]
 
 # %% ../notebooks/api/10_pose.ipynb #7f5a51ef
@@ -383,8 +386,9 @@ def from_euler(
         raise ValueError(
             f"degrees and mm must batch, got {_shape(angles)} and {_shape(position)}"
         ) from error
-    options = {"parameterization": "euler_angles", "convention": convention, "degrees": True}
-    return convert(angles, position, **options)
+    return convert(
+        angles, position, parameterization="euler_angles", convention=convention, degrees=True
+    )
 
 
 def _triples(x: Any, name: str) -> Tensor:
@@ -411,7 +415,7 @@ def from_carm(
     depth: Float[Tensor, "B"] | float,  # Source to isocentre [mm]
     orientation: str = "PA",  # Angles of the detector ("PA", as in DICOM) or of the source ("AP")
 ) -> RigidTransform:  # For a subject that was read with this orientation
-    "Poses from the angles on the display of a C-arm. Raises `ValueError` for a depth that is not positive."
+    "Poses from the angles on the display of a C-arm. Raises `ValueError` unless depth is positive."
     if orientation not in ("PA", "AP"):
         raise ValueError(f"orientation must be 'PA' or 'AP', got {orientation!r}")
     numbers = {"primary": primary, "secondary": secondary, "depth": depth}

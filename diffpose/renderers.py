@@ -242,7 +242,7 @@ def _reference_with_derivatives(
     "By autograd, with a source for each ray, so that each ray has derivatives of its own."
     with torch.enable_grad():
         ends = [x.detach().requires_grad_() for x in (source.expand_as(target), target)]
-        image = _reference(volume.detach(), *ends, labels, kernel)
+        image = _reference(volume.detach(), ends[0], ends[1], labels, kernel)
         channels = [
             torch.autograd.grad(image[:, c].sum(), ends, retain_graph=True, materialize_grads=True)
             for c in range(kernel.n_channels)
@@ -265,8 +265,8 @@ def render_with_derivatives(
     """Line integrals and their derivatives by both ends of every ray, without autograd.
 
     Each ray has a derivative by its own source, also where rays share one: the sum over the rays,
-    weighted by a loss, is the gradient that `render` gives to the shared source. Errors are those of
-    `render`. Nothing that is returned carries a graph.
+    weighted by a loss, is the gradient that `render` gives to the shared source. Errors are those
+    of `render`. Nothing that is returned carries a graph.
     """
     kernel = Kernel(method, n_points, n_channels, backend, skip_empty)
     _check_options(kernel, "sum")

@@ -36,7 +36,7 @@ def quaternion_to_rotation_10d(q: Tensor) -> Tensor:
 
 
 def rotation_10d_to_quaternion(rotation: Tensor) -> Tensor:
-    "Eigenvector of the smallest eigenvalue of a symmetric matrix, its upper triangle given [..., 10]."
+    "Eigenvector of the smallest eigenvalue of symmetric matrices [..., 10], upper triangles."
     # the order of the components is kept, here real part first
     return roma.symmatrixvec_to_unitquat(rotation)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import roma
 import torch
@@ -20,7 +21,7 @@ def make_matrix(
     R: Float[Tensor, "*B 3 3"],  # Rotations
     t: Float[Tensor, "*B 3"],  # Translations [mm]
 ) -> Float[Tensor, "*B 4 4"]:  # Homogeneous matrices
-    "Stack rotations and translations into 4 x 4 matrices. Raises `ValueError` if they do not batch."
+    "Rotations and translations in 4 x 4 matrices. Raises `ValueError` if they do not batch."
     if R.shape[-2:] != (3, 3) or t.shape[-1:] != (3,) or R.shape[:-2] != t.shape[:-1]:
         raise ValueError(
             "R and t must have shapes [..., 3, 3] and [..., 3] with one batch shape, "

@@ -40,7 +40,8 @@ def in_threads(
 
     n_others = min(n_threads.get() or torch.get_num_threads(), n_items) - 1
     if n_others < 1:
-        return drain()
+        drain()
+        return
     with ThreadPoolExecutor(n_others) as pool:
         others = [pool.submit(drain) for _ in range(n_others)]
         drain()

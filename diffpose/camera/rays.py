@@ -124,7 +124,7 @@ def _beam_coordinates(
     self: Camera,
     points: Float[Tensor, "*#B N 3"],  # In the world [mm]
 ) -> Float[Tensor, "*B N 3"]:
-    "Multiples of D's columns that lead from the source to each point; the third is 1 on the detector."
+    "Multiples of D's columns from the source to each point; the third is 1 on the detector."
     camera = RigidTransform(self.to_world).inverse()(
         points
     )  # orthogonal, though perhaps a reflection
@@ -148,7 +148,7 @@ def depth(
     self: Camera,
     points: Float[Tensor, "*#B N 3"],  # In the world [mm]
 ) -> Float[Tensor, "*B N"]:
-    "Distance from the source along the central direction of the beam [mm]; negative behind the source."
+    "Distance from the source along the beam's central direction [mm]; negative behind the source."
     return self._beam_coordinates(points)[..., 2] * self.sdd[..., None]
 
 

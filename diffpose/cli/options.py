@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from ..errors import ArgumentError
-
 if TYPE_CHECKING:
     from torchio import Subject
 
@@ -117,12 +115,12 @@ def make_app(
 
 def option(
     panel: str | None,  # Of the help page; None for the first
-    help: str,
+    text: str,  # Its help
     default: str | bool = True,  # Words for a default that is not one value
     **kwargs: Any,  # Passed to `typer.Option`
 ) -> Any:
     "An option in a panel of the help page."
-    return typer.Option(help=help, rich_help_panel=panel, show_default=default, **kwargs)
+    return typer.Option(help=text, rich_help_panel=panel, show_default=default, **kwargs)
 
 # %% ../../notebooks/api/cli/options.ipynb #e9f12f98
 def _default_of(parameter: Any) -> str:
@@ -223,10 +221,10 @@ def check_device(
 
 def without_windows() -> None:
     "Let matplotlib draw to files alone, unless a program around this one has begun to use it."
-    import matplotlib
+    import matplotlib as mpl
 
     if "matplotlib.pyplot" not in sys.modules:
-        matplotlib.use("agg")
+        mpl.use("agg")
 
 # %% ../../notebooks/api/cli/options.ipynb #b8ab0fe7
 def orientation_of(
@@ -255,7 +253,7 @@ def is_example(
 ) -> bool:
     """Is the CT meant that ships with the package?
 
-    Raises `FileNotFoundError` if files are missing, `ValueError` if they do not go with the example.
+    Raises `FileNotFoundError` if files are missing, `ValueError` if the example has its own.
     """
     example = o.ct == "example" and not Path(o.ct).exists()
     if example and (o.labelmap or o.structures):

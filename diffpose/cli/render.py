@@ -53,7 +53,7 @@ FORMATS = {
 def check_destination(
     path: Path,  # Of an image
 ) -> Path:  # The same
-    "Raise `ValueError` or `FileNotFoundError` for what cannot be written, before any work is done."
+    "Raise `ValueError` or `FileNotFoundError` for what cannot be written, before any work."
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"--out must end in one of {list(FORMATS)}, got {path.name!r}")
     if path.is_dir():
@@ -124,7 +124,6 @@ def render_channels(
     shown: list[list[int]],  # Labels of each structure
 ) -> "np.ndarray":  # [1 + n, H, W]
     "The X-ray of a pose, and that of each structure alone."
-    import torch
 
     source, target = drr.rays(pose)
     volumes = [drr.density]

@@ -5,7 +5,7 @@
 # %% ../../notebooks/api/evaluation/errors.ipynb #6b82a489
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -143,4 +143,8 @@ def compare(
         if not isinstance(pair, tuple) or len(pair) != 2:
             got = type(pair).__name__
             raise TypeError(f"methods[{name!r}] must be (errors, seconds), got {got}")
-    return Comparison({name: summarize(*pair, thresholds) for name, pair in methods.items()})
+    summaries = {
+        name: summarize(errors, seconds, thresholds)
+        for name, (errors, seconds) in methods.items()
+    }
+    return Comparison(summaries)

@@ -76,7 +76,7 @@ def _interpolate(
     "The trilinear interpolant at points."
     base = points.detach().floor()
     fraction, base = points - base, base.long()
-    shape, value = volume.shape[-3:], 0
+    shape, value = volume.shape[-3:], points.new_zeros(())
     for corner in product((0, 1), repeat=3):
         x, y, z = (base[..., a] + corner[a] for a in range(3))
         outside = torch.stack([(v < 0) | (v >= n) for v, n in zip((x, y, z), shape)]).any(0)

@@ -5,7 +5,7 @@
 # %% ../../notebooks/api/raytrace/operators.ipynb #5fb21366
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -34,10 +34,12 @@ def _kernels(
 ) -> ModuleType:
     "The module of a backend, loaded when it is first needed."
     if backend == "cpu":
-        from diffpose.raytrace import cpu as kernels
-    else:
-        from diffpose.raytrace import cuda as kernels
-    return kernels
+        from diffpose.raytrace import cpu
+
+        return cpu
+    from diffpose.raytrace import cuda
+
+    return cuda
 
 # %% ../../notebooks/api/raytrace/operators.ipynb #9891cd66
 _MIN_VOXELS = 2**15  # smaller volumes are rendered before their air is found
@@ -191,7 +193,7 @@ def _in_one_batch(
     f: Callable[..., tuple[Tensor, ...]],
     size: int,
     mapped: list[bool],
-    tensors: list[Tensor | None],
+    tensors: list[Any],  # Volume, source, target and labels
     settings: tuple[Any, ...],
 ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
     volume, source, target, labels = tensors
@@ -209,7 +211,7 @@ def _one_by_one(
     f: Callable[..., tuple[Tensor, ...]],
     size: int,
     mapped: list[bool],
-    tensors: list[Tensor | None],
+    tensors: list[Any],  # Volume, source, target and labels
     settings: tuple[Any, ...],
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     outputs = []
@@ -246,7 +248,7 @@ class _OnlyOnce(torch.autograd.Function):
 # %% ../../notebooks/api/raytrace/operators.ipynb #9c6a6e56
 def _remember(
     ctx: Any,
-    tensors: tuple[Tensor | None, ...],  # Volume, source, target and labels
+    tensors: Sequence[Any],  # Volume, source, target and labels
     kernel: Kernel,
     output: tuple[Tensor, Tensor, Tensor],
 ) -> None:
@@ -278,14 +280,14 @@ def _gradients(
     "Gradients of volume, source and target, or None where not wanted."
     by_source, by_target, source, target, labels = ctx.saved_tensors
     for_volume, for_source, for_target = ctx.needs_input_grad[:3]
-    grads = [None, None, None]
+    grads: list[Tensor | None] = [None, None, None]
     if for_volume:
         grads[0] = backproject(grad, ctx.shape, source, target, labels, ctx.kernel).to(ctx.dtype)
     with single_threaded(target):
         if for_source:
-            grads[1] = _over_channels(grad, by_source)
-            if source.shape[1] != target.shape[1]:
-                grads[1] = grads[1].sum(1, keepdim=True)
+            by_ray = _over_channels(grad, by_source)
+            shared = source.shape[1] != target.shape[1]
+            grads[1] = by_ray.sum(1, keepdim=True) if shared else by_ray
         if for_target:
             grads[2] = _over_channels(grad, by_target)
     return grads

@@ -166,7 +166,7 @@ def fiducials_to_mesh(
         raise ValueError(f"radius must be positive, got {radius}")
     if (drr is None) != (pose is None):
         raise ValueError("drr and pose must be given both or not at all")
-    if pose is None:
+    if drr is None or pose is None:
         return _spheres(points.numpy(), radius)
     _check_pose(pose, 1)
     projected, _ = _seen(_camera(drr, pose, calibration), points)
@@ -222,8 +222,8 @@ def rays_to_mesh(
     camera = _camera(drr, pose, calibration)
     pixels = _spread(int(n_rays), camera.height, camera.width)
     source, target = camera.source[:, None], camera.backproject(torch.from_numpy(pixels))
-    ends = (x.to(drr.detector.target) for x in (source, target))
-    integral = drr.render(drr.density, *ends)[0, 0].float().cpu().numpy()
+    ends = [x.to(drr.detector.target) for x in (source, target)]
+    integral = drr.render(drr.density, ends[0], ends[1])[0, 0].float().cpu().numpy()
     column, row = pixels.T
     numbers = dict(column=column, row=row, integral=integral)
     return _rays(source[0, 0].numpy(), target[0].numpy(), **numbers)

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyvista
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -253,7 +252,7 @@ def visualize_scene(
     opacity: float = 1.0,  # Of the patient
     calibration: RigidTransform | Tensor | None = None,  # From `make_calibration_matrix`
     off_screen: bool | None = None,  # Never open a window; as pyvista is set if None
-    **kwargs,  # Passed to `drr_to_mesh` or `labelmap_to_mesh`
+    **kwargs: Any,  # Passed to `drr_to_mesh` or `labelmap_to_mesh`
 ) -> pyvista.Plotter:  # To `show`, to add to, or for `save_scene`
     "Patient and C-arms in three dimensions."
     _check_pose(pose)

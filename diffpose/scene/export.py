@@ -13,6 +13,7 @@ import struct
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyvista
@@ -26,14 +27,15 @@ __all__ = ['save_scene']
 # %% ../../notebooks/api/scene/export.ipynb #9f619ca2
 def _write_png(pl: pyvista.Plotter, name: str, size: tuple[int, int]) -> None:
     "Without a window, for a plotter that would open one, too."
-    was = pl.off_screen, pl.render_window.GetOffScreenRendering()
+    window: Any = pl.render_window
+    was = pl.off_screen, window.GetOffScreenRendering()
     try:
         pl.off_screen = True
-        pl.render_window.SetOffScreenRendering(True)
+        window.SetOffScreenRendering(True)
         Image.fromarray(np.asarray(pl.screenshot(None, window_size=size))).save(name, "PNG")
     finally:
         pl.off_screen = was[0]
-        pl.render_window.SetOffScreenRendering(was[1])
+        window.SetOffScreenRendering(was[1])
 
 # %% ../../notebooks/api/scene/export.ipynb #065ccc2e
 _LEGEND_STYLE = (

@@ -5,6 +5,8 @@
 # %% ../../notebooks/api/scene/meshes.ipynb #dee1841e
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyvista
 import torch
@@ -20,14 +22,14 @@ __all__ = ['drr_to_mesh', 'labelmap_to_mesh']
 # %% ../../notebooks/api/scene/meshes.ipynb #4140ae79
 def _subject(subject: Subject | DRR, needs: str) -> Subject:
     "A subject, or that of a `DRR`. Raises `ValueError` if it lacks the image `needs`."
-    subject = getattr(subject, "subject", subject)
-    if getattr(subject, needs, None) is not None:
-        return subject
+    found: Any = getattr(subject, "subject", subject)
+    if getattr(found, needs, None) is not None:
+        return found
     condition = " if it is given a labelmap" if needs == "mask" else ""
     raise ValueError(
         f"subject must be a torchio.Subject with a `{needs}`, "
         f"as `diffpose.data.read` returns it{condition}, or a DRR of one, "
-        f"got {type(subject).__name__}"
+        f"got {type(found).__name__}"
     )
 
 
@@ -182,13 +184,14 @@ def drr_to_mesh(
 # %% ../../notebooks/api/scene/meshes.ipynb #63160eac
 def _name(number: int, structures: dict[str, list[int]] | None) -> str:
     "Name of a label: the smallest structure or group that it belongs to."
-    names = [name for name, numbers in reversed((structures or {}).items()) if number in numbers]
-    return min(names, key=lambda name: len(structures[name]), default=str(number))
+    groups = structures or {}
+    names = [name for name, numbers in reversed(groups.items()) if number in numbers]
+    return min(names, key=lambda name: len(groups[name]), default=str(number))
 
 
 def _all_labels(structures: dict[str, list[int]] | None, present: set[int]) -> dict[str, list[int]]:
     "Label numbers that occur, by the name of their structure."
-    chosen = {}
+    chosen: dict[str, list[int]] = {}
     for number in sorted(present):
         chosen.setdefault(_name(number, structures), []).append(number)
     return chosen

@@ -5,7 +5,6 @@
 # %% ../../notebooks/api/visualization/animation.ipynb #f41acd0a
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -166,9 +165,10 @@ def _write_mp4(
     n = 0
     with closing(writer):
         writer.send(None)
-        for n, frame in enumerate(chain([first], frames), start=1):
+        for frame in chain([first], frames):
             writer.send(np.ascontiguousarray(palette[frame]))
-    if not os.path.getsize(name) or imageio_ffmpeg.count_frames_and_secs(name)[0] != n:
+            n += 1
+    if not Path(name).stat().st_size or imageio_ffmpeg.count_frames_and_secs(name)[0] != n:
         raise OSError(f"the encoder did not write all of {n} frames")
 
 # %% ../../notebooks/api/visualization/animation.ipynb #f6360157

@@ -61,7 +61,7 @@ def plot_drr(
     cmap: str = "gray",
     **imshow_kwargs,  # Passed to `Axes.imshow`
 ) -> list[Axes]:
-    "Draw a batch of X-rays side by side; images of several channels with their structures over them."
+    "Draw X-rays side by side; images of several channels with their structures over them."
     check_image(img)
     if img.shape[1] > 1:
         return plot_img_and_mask(img, title, ticks, axs, cmap, **imshow_kwargs)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .air import Air
-from .compiled import FUSED, compiled
+from .compiled import FUSED, INLINED, compiled
 from diffpose.raytrace.cpu.lanes import (
     AHEAD,
     CORNER,
@@ -38,7 +38,7 @@ __all__ = ['spread_voxels', 'spread_cells', 'Adjoint', 'spread_segment', 'spread
            'reach', 'cut_axis']
 
 # %% ../../../notebooks/api/raytrace/cpu/adjoint.ipynb #5146dc87
-@compiled(cache=False)
+@compiled(**INLINED)
 def _add_weight(gradient, lanes, lane, corner):
     "Add one of the weights that a lane has found to the voxel that it belongs to."
     voxel = get_axis(lanes, CORNER, lane, corner)
@@ -99,14 +99,14 @@ class Adjoint(NamedTuple):
     pixels: np.ndarray  # [C, N], gradients
 
 
-@compiled(cache=False)
+@compiled(**INLINED)
 def spread_segment(task, lanes, lane, ray, segment):
     "Add the length of a segment times its pixel to the voxel."
     length = segment.far - segment.near
     task.gradient[segment.voxel] += task.pixels[segment.channel, ray] * length
 
 
-@compiled(cache=False)
+@compiled(**INLINED)
 def spread_corner(task, lanes, lane, ray, corner, cell, points):
     "Add the weights of a corner of a cell times the pixel to the voxel."
     for n in range(2):
@@ -135,7 +135,7 @@ def clip_to_whole(lanes, lane, grid, whole):
 # %% ../../../notebooks/api/raytrace/cpu/adjoint.ipynb #b7b8abe6
 @compiled()
 def trace_adjoint(task, labels, grid, whole, rays, method, n_points):
-    "Add what the rays of one image give to a part of a volume, whose whole grid has the size `whole`."
+    "Add what rays of one image give to a part of a volume; `whole` is the size of its whole grid."
     lanes, nothing_known = new_lanes(), Air(np.zeros(0, np.int32), grid.size)
     gradient, pixels = task.gradient, task.pixels
     for first in range(0, len(rays.order), LANES):
@@ -166,7 +166,7 @@ def trace_adjoint(task, labels, grid, whole, rays, method, n_points):
 # %% ../../../notebooks/api/raytrace/cpu/adjoint.ipynb #5ec7ce50
 @compiled()
 def reach(shape, source, target, first, cut, low, high):
-    "Between which coordinates of axis `cut` rays cross the volume, a voxel of margin; [1, 0] if not."
+    "Find between which coordinates of axis `cut` rays cross the volume; [1, 0] if they miss it."
     for i in range(len(low)):
         ray = first + i
         start, end = 0.0, 1.0

@@ -68,7 +68,10 @@ def _widened(
 def occupancy(
     volume: Tensor,  # Densities on the CPU, [X, Y, Z] or [B, X, Y, Z]
 ) -> Tensor:  # [B, words], int32; bits of the bricks that are not empty, with a margin of one
-    "What `project` needs to leave out the air around the patient. It holds for this content of the volume."
+    """Mark the bricks that hold something, so that `project` can leave out the air around them.
+
+    It is right as long as the content of the volume does not change.
+    """
     shape = tuple(volume.shape[-3:])
     flat = stored(volume)
     bricks = np.zeros((len(flat), *(-(-n // BRICK) for n in shape)), np.uint8)

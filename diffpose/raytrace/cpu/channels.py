@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiled import compiled
+from .compiled import INLINED, compiled
 from .lanes import DIRECTION, LANES, STATUS, get, get_axis, new_lanes
 from .rays import CELLS, SAMPLES, SIDDON, begin
 from .samples import leave_samples
@@ -29,7 +29,7 @@ class Channels(NamedTuple):
     d_target: np.ndarray
 
 
-@compiled(cache=False)
+@compiled(**INLINED)
 def add_segment(task, lanes, lane, ray, segment):
     "Add a segment of a ray to the pixel of its channel."
     c, near, far = segment.channel, segment.near, segment.far
@@ -50,7 +50,7 @@ def add_segment(task, lanes, lane, ray, segment):
         d_target[c, ray, a] -= weight * far
 
 # %% ../../../notebooks/api/raytrace/cpu/channels.ipynb #c4d87fc0
-@compiled(cache=False)
+@compiled(**INLINED)
 def add_corner(task, lanes, lane, ray, corner, cell, points):
     "Add a corner of a cell at one or two points to the pixel of its channel."
     c, v = corner.channel, float(voxel(task.volume, corner.voxel))

@@ -59,7 +59,7 @@ def _number(row: types.Type) -> types.Type | None:
 class _Row:
     "A row of the state while code is generated that reads or writes it for one lane."
 
-    def __init__(self, context, builder, signature, args):
+    def __init__(self, context, builder, signature, args) -> None:
         lanes, row = signature.args[:2]
         data = context.make_array(lanes)(context, builder, args[0]).data
         kind = ir.IntType(64) if _number(row) == types.int64 else ir.DoubleType()
@@ -69,8 +69,9 @@ class _Row:
 
     def _address(self, axis: ir.Value | int):
         n_lanes = ir.IntType(64)(LANES)
-        rows = n_lanes.type(LANES * axis) if isinstance(axis, int) else None
-        shift = self.builder.mul(axis, n_lanes) if rows is None else rows
+        if isinstance(axis, int):
+            axis = ir.IntType(64)(axis)
+        shift = self.builder.mul(axis, n_lanes)
         return self.builder.gep(self.data, [self.builder.add(self.index, shift)], inbounds=True)
 
     def load(self, axis: ir.Value | int = 0) -> ir.Value:

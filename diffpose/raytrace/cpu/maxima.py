@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .air import Air
-from .compiled import compiled
+from .compiled import INLINED, compiled
 from diffpose.raytrace.cpu.lanes import (
     ALPHA,
     DIRECTION,
@@ -43,7 +43,7 @@ __all__ = ['Maxima', 'keep_densest', 'critical_points', 'offer', 'search_cells',
 
 # %% ../../../notebooks/api/raytrace/cpu/maxima.ipynb #effb6aaf
 class Maxima(NamedTuple):
-    "What is searched, and the argmax of each channel: a voxel by Siddon, otherwise a place on the ray."
+    "What is searched, and the argmax of each channel: a voxel by Siddon, else a place on the ray."
 
     volume: np.ndarray  # [X * Y * Z]
     voxels: np.ndarray  # [C, N], -1 before; [0, N] if the method is trilinear
@@ -52,7 +52,7 @@ class Maxima(NamedTuple):
     best: np.ndarray  # [C], the largest densities on one ray so far
 
 
-@compiled(cache=False)
+@compiled(**INLINED)
 def keep_densest(task, lanes, lane, ray, segment):
     "Remember a voxel if it is the densest of its channel on this ray."
     v, densest = voxel(task.volume, segment.voxel), task.voxels[segment.channel, ray]
@@ -89,7 +89,7 @@ def _voxel_at(lanes, lane, grid, alpha):
     return i
 
 
-@compiled(cache=False)
+@compiled(**INLINED)
 def offer(task, labels, lanes, lane, ray, grid, alpha, place, axis):
     "Take `place` for the argmax of its channel if the density at `alpha` is larger than the best."
     channel, v = 0, density_at(lanes, lane, task.volume, grid, alpha)

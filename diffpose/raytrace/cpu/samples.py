@@ -101,7 +101,7 @@ def march_samples(volume, lanes, n_points, with_gradient):
 # %% ../../../notebooks/api/raytrace/cpu/samples.ipynb #5fe34214
 @compiled()
 def leave_samples(lanes, lane, image, d_source, d_target):
-    "From the sums over fixed samples, G in `d_source` and H in `d_target`, to derivatives, in place."
+    "From sums over fixed samples, G in `d_source` and H in `d_target`, to derivatives, in place."
     entry, exit = get(lanes, ENTER, lane), get(lanes, LEAVE, lane)
     p, h_d = 0.0, 0.0
     for a in range(3):

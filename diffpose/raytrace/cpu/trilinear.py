@@ -97,7 +97,7 @@ def densities(volume, first, ups):
 # %% ../../../notebooks/api/raytrace/cpu/trilinear.ipynb #ac5585c3
 @njit(inline="always")
 def blend(c, x, below, above):
-    "Interpolant and its derivatives along axes 1 and 2, at coordinates `x` in the cell of corners `c`."
+    "Interpolant and its derivatives along axes 1 and 2, at `x` in the cell of corners `c`."
     x0, x1, x2 = x
     l0, l1, l2 = below
     h0, h1, h2 = above

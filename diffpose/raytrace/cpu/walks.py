@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiled import compiled
+from .compiled import INLINED, compiled
 from diffpose.raytrace.cpu.lanes import (
     ALPHA,
     AXIS,
@@ -48,7 +48,7 @@ class Labels(NamedTuple):
     n_channels: int
 
 
-@compiled(cache=False)
+@compiled(**INLINED)
 def channel_of(labels, voxel):
     "The channel of a voxel; -1 if its label is not in [0, n_channels)."
     channel = int(labels.voxels[voxel]) if len(labels.voxels) else 0
@@ -69,7 +69,7 @@ class Segment(NamedTuple):
 def over_voxels(visit: Callable) -> Callable:
     "A kernel that calls `visit(task, lanes, lane, ray, segment)` for all voxels with a channel."
 
-    @compiled(cache=False)
+    @compiled(**INLINED)
     def walk(task, labels, lanes, lane, ray):
         alpha, end = get(lanes, ALPHA, lane), get(lanes, END, lane)
         s0, s1, s2 = get3(lanes, ORIGIN, lane)
@@ -111,7 +111,7 @@ class Points(NamedTuple):
     weights: tuple
 
 
-@compiled(cache=False)
+@compiled(**INLINED)
 def corner_factors(lanes, lane, cell, number, alpha):
     "Weight of a corner at a point along each axis, and its derivative by the coordinate."
     s0, s1, s2 = get3(lanes, SOURCE, lane)
@@ -136,7 +136,7 @@ class Corner(NamedTuple):
 def over_corners(visit: Callable) -> Callable:
     "A kernel that calls `visit(task, lanes, lane, ray, corner, cell, points)` for all corners."
 
-    @compiled(cache=False)
+    @compiled(**INLINED)
     def walk(task, labels, lanes, lane, ray, grid, cell, points):
         for number in range(8):
             voxel, inside = 0, True
@@ -185,7 +185,7 @@ def step_cell(lanes, lane, cell, plane, axis):
 
 
 def over_cells(visit: Callable) -> Callable:
-    "A kernel that visits the corners of all cells of a ray, with two Gauss-Legendre points in each."
+    "A kernel that visits the corners of a ray's cells, with two Gauss-Legendre points in each."
     visit_corners = over_corners(visit)
 
     @compiled(cache=False)
