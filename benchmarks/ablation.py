@@ -20,7 +20,7 @@ import torch
 
 from diffpose.data import read
 from diffpose.drr import DRR
-from diffpose.pose import convert
+from diffpose.pose import RigidTransform
 from diffpose.raytrace import cpu
 
 VIEWS = {
@@ -84,13 +84,7 @@ def main():
     occupied = cpu.occupancy(drr.density)
     rays = {}
     for view, angles in VIEWS.items():
-        pose = convert(
-            torch.tensor([angles]),
-            torch.tensor([[0.0, 850.0, 0.0]]),
-            parameterization="euler_angles",
-            convention="ZXY",
-            degrees=True,
-        )
+        pose = RigidTransform.from_euler(angles, [0, 850, 0])
         rays[view] = [drr.affine_inverse(x) for x in drr.rays(pose)]
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
