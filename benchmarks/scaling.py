@@ -1,21 +1,26 @@
-"""How time and memory of rendering on the CPU grow: with rays, voxels, threads and poses, and with the type of the voxels.
+"""How time and memory of rendering on the CPU grow: with rays, voxels, threads and poses, and with
+the type of the voxels.
 
     pip install ".[peers]"
     python benchmarks/scaling.py CT [--out FOLDER] [--runs 5] [--quick]
 
-CT is a NIfTI file, such as a 512 x 512 x 133 chest CT. A time is that of the whole way from rotation and translation to the image, or, for a
-gradient, to the derivative of a weighted sum of its pixels with respect to the pose, or to the volume; the median of some runs, taken in
-turn, after one in which the memory is watched, and which counts only if it took long. What is slow runs fewer times. Memory is the largest
-growth of the process during one call. Air is not skipped, unless a column says so: its share of a ray is the patient's matter, not the
-algorithm's.
+CT is a NIfTI file, such as a 512 x 512 x 133 chest CT. A time is that of the whole way from
+rotation and translation to the image, or, for a gradient, to the derivative of a weighted sum of
+its pixels with respect to the pose, or to the volume; the median of some runs, taken in turn, after
+one in which the memory is watched, and which counts only if it took long. What is slow runs fewer
+times. Memory is the largest growth of the process during one call. Air is not skipped, unless a
+column says so: its share of a ray is the patient's matter, not the algorithm's.
 
-A ray crosses sum_j |d_j| planes between voxels, where d is the piece of it within the volume, in voxels. The cost should grow as
-rays x crossings, so the slope of the processor time over it is fitted in logarithms and printed. (Processor time is that of all threads, in
-the run with the least of it: other programs disturb it less than the time on the clock.) Voxels: the CT, resampled to n^3 in the same box,
-so that the rays stay the same. At last a fresh process renders 1536 x 1536 pixels from 512^3 voxels of noise in float32, with a gradient, and
-says how much memory that took beyond what its imports take.
+A ray crosses sum_j |d_j| planes between voxels, where d is the piece of it within the volume, in
+voxels. The cost should grow as rays x crossings, so the slope of the processor time over it is
+fitted in logarithms and printed. (Processor time is that of all threads, in the run with the least
+of it: other programs disturb it less than the time on the clock.) Voxels: the CT, resampled to n^3
+in the same box, so that the rays stay the same. At last a fresh process renders 1536 x 1536 pixels
+from 512^3 voxels of noise in float32, with a gradient, and says how much memory that took beyond
+what its imports take.
 
-Printed are Markdown tables; FOLDER gets scaling.json with all numbers, and scaling.png. Some minutes on two cores, one with --quick.
+Printed are Markdown tables; FOLDER gets scaling.json with all numbers, and scaling.png. Some
+minutes on two cores, one with --quick.
 """
 
 import argparse
@@ -36,13 +41,11 @@ from machine import cpu_name, peak_memory
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 from torchio import ScalarImage, Subject
 
+import diffpose.raytrace.cpu  # noqa: F401, the renderers load it at their first call
 from diffpose import renderers
 from diffpose.data import REORIENT, read
 from diffpose.drr import DRR
 from diffpose.pose import convert
-from diffpose.raytrace import (
-    cpu as _,
-)  # the renderers load it at their first call: here, with the imports
 
 DEPTH, SDD, WIDTH = 850.0, 1020.0, 400.0  # mm
 METHODS = {"Siddon": "siddon", "exact trilinear": "trilinear"}
@@ -119,7 +122,8 @@ def seconds(f):
 
 
 def measure(name, renderings, runs):
-    "Records of the renderings, which come with their place `x` in the series: crossings, median seconds, fewest processor seconds, and megabytes."
+    """Records of the renderings, which come with their place `x` in the series: crossings, median
+    seconds, fewest processor seconds, and megabytes."""
     megabytes, times = [], []
     for _, run in renderings:
         first = []
@@ -159,7 +163,8 @@ def stored(volume, dtype):
 
 
 def large_rendering(method, mode, size=1536, n=512):
-    "Megabytes of the volume and of the whole process, beyond those of its imports, while a large image and its gradient are made."
+    """Megabytes of the volume and of the whole process, beyond those of its imports, while a large
+    image and its gradient are made."""
     rows = {}
 
     def work():
@@ -221,7 +226,8 @@ def print_exponents(records):
     "Exponents of each method and mode, for whole series and their upper halves; returns them."
     found = []
     print(
-        "| exponent of processor time over rays x crossings | rays, all | rays, upper half | voxels, all | voxels, upper half |"
+        "| exponent of processor time over rays x crossings | rays, "
+        "all | rays, upper half | voxels, all | voxels, upper half |"
     )
     print("|---|" + "---:|" * 4)
     for method in METHODS:
@@ -244,10 +250,12 @@ def print_exponents(records):
                 + " |"
             )
     print(
-        "\nLinear is 1. Below it: rays that come closer share more cache lines, and what a call and a ray cost in any case weighs less."
+        "\nLinear is 1. Below it: rays that come closer share more cache lines, "
+        "and what a call and a ray cost in any case weighs less."
     )
     print(
-        "Above it: the same rays lie further apart in more voxels, in a volume that outgrows the caches; and a gradient has n^3 voxels to clear.\n",
+        "Above it: the same rays lie further apart in more voxels, "
+        "in a volume that outgrows the caches; and a gradient has n^3 voxels to clear.\n",
         flush=True,
     )
     return found
@@ -437,13 +445,15 @@ def main():
         for mode in ((POSE,) if args.quick else (POSE, VOLUME))
     ]
     print(
-        "| 1536 x 1536 pixels, 512^3 voxels | volume [MB] | peak [MB] | beyond the volume [MB] | volume + 1 GB | s |\n|---|---:|---:|---:|---|---:|"
+        "| 1536 x 1536 pixels, 512^3 voxels | volume [MB] | peak [MB] | beyond "
+        "the volume [MB] | volume + 1 GB | s |\n|---|---:|---:|---:|---|---:|"
     )
     for m in memory:
         beyond = m["peak"] - m["volume"]
         held = "holds" if beyond < 1000 else "does not hold"
         print(
-            f"| {m['method']}, {m['mode']} | {m['volume']:,.0f} | {m['peak']:,.0f} | {beyond:,.0f} | {held} | {m['seconds']:.1f} |"
+            f"| {m['method']}, {m['mode']} | {m['volume']:,.0f} | "
+            f"{m['peak']:,.0f} | {beyond:,.0f} | {held} | {m['seconds']:.1f} |"
         )
     (args.out / "scaling.json").write_text(
         json.dumps(

@@ -157,10 +157,11 @@ class DRR(torch.nn.Module):
         "World [mm] to the voxel coordinates of `render`, in float64 where the device has it."
         # Apple's GPUs have no float64
         wide = torch.float32 if self._affine.device.type == "mps" else torch.float64
-        shift = self._affine.new_full((), self.voxel_shift - 0.5, dtype=wide)
-        zero = torch.zeros_like(shift)
-        column = torch.stack([shift, shift, shift, zero])[:, None]
-        return self._affine_inverse[0].to(wide) + torch.nn.functional.pad(column, (3, 0))
+        matrix = self._affine_inverse[0].to(wide)
+        if self.voxel_shift == 0.5:
+            return matrix
+        shift = matrix.new_full((3, 1), self.voxel_shift - 0.5)
+        return matrix + torch.nn.functional.pad(shift, (3, 0, 0, 1))
 
     @property
     def center(self) -> Float[Tensor, "3"]:
@@ -293,7 +294,8 @@ def camera(
     calibration: RigidTransform | Tensor | None = None,  # Other intrinsics, [*B, 4, 4]
 ) -> Camera:
     "How the X-rays of these poses are taken, with the detector on the patient's side of the source."
-    return self.detector.camera(pose, calibration, self.center)
+    center = self.center if self.detector.mirrored else None  # no other camera asks for it
+    return self.detector.camera(pose, calibration, center)
 
 
 @patch

@@ -5,23 +5,30 @@
 # %% ../notebooks/api/53_jacobians.ipynb #634435e1
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from .drr import DRR
-from .pose import convert, full_precision
+from .pose import RigidTransform, convert
+from .torch_tools import full_precision
 
 # %% auto #0
 __all__ = ['JacobianDRR', 'plot_img_jacobian', 'gradient_matching']
 
 # %% ../notebooks/api/53_jacobians.ipynb #afbf1bdd
 class JacobianDRR(torch.nn.Module):
-    "X-rays of a pose that is a parameter, with their derivatives by it. Raises `ValueError` for what is no pose."
+    """X-rays of a pose that is a parameter, with their derivatives by it.
+
+    Raises `ValueError` for numbers that are no pose.
+    """
 
     def __init__(
         self,
@@ -34,68 +41,69 @@ class JacobianDRR(torch.nn.Module):
         super().__init__()
         if not isinstance(drr, DRR):
             raise TypeError(f"drr must be a DRR, got {type(drr).__name__}")
-        convert(
-            rotation, translation, parameterization=parameterization, convention=convention
-        )  # or an error, before anything is rendered
-        self.drr, self.parameterization, self.convention = drr, parameterization, convention
-        rotation, translation = (
-            torch.as_tensor(x).detach().clone() for x in (rotation, translation)
-        )
-        self.rotation, self.translation = (
-            torch.nn.Parameter(x if x.is_floating_point() else x.float())
-            for x in (rotation, translation)
-        )
+        self.drr = drr
+        self.parameterization, self.convention = parameterization, convention
+        self._pose(rotation, translation)  # or an error, before anything is rendered
+        self.rotation, self.translation = _parameter(rotation), _parameter(translation)
 
-    def _rays(self, rotation, translation):
+    def _pose(self, rotation: Tensor, translation: Tensor) -> RigidTransform:
+        options = dict(parameterization=self.parameterization, convention=self.convention)
+        return convert(rotation, translation, **options)
+
+    def _rays(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "Sources and targets in voxel coordinates [B, N, 3], and lengths in mm."
-        pose = convert(
-            rotation,
-            translation,
-            parameterization=self.parameterization,
-            convention=self.convention,
-        )
-        source, target, length = self.drr._voxel_rays(pose)
+        source, target, length = self.drr.voxel_rays(self._pose(rotation, translation))
         return source.expand_as(target), target, length
 
+
+def _parameter(x: Tensor) -> torch.nn.Parameter:
+    "A copy; whole numbers become float32."
+    x = torch.as_tensor(x).detach().clone()
+    return torch.nn.Parameter(x if x.is_floating_point() else x.float())
+
 # %% ../notebooks/api/53_jacobians.ipynb #2f64101b
-def _unit_steps(rotation, translation):
+def _unit_steps(rotation: Tensor, translation: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     "One number of the rotation or the translation moves by one, in all poses at once."
     n = rotation.shape[1:].numel()
     for step in torch.eye(n + 3, dtype=rotation.dtype, device=rotation.device):
-        yield (
-            step[:n].reshape(rotation.shape[1:]).expand_as(rotation),
-            step[n:].to(translation).expand_as(translation),
-        )
+        along_rotation = step[:n].reshape(rotation.shape[1:])
+        along_translation = step[n:].to(translation)
+        yield along_rotation.expand_as(rotation), along_translation.expand_as(translation)
+
+
+def _with_grad(x: Tensor) -> Tensor:
+    "The tensor itself, or a leaf if its parameters are frozen."
+    return x if x.requires_grad else x.detach().requires_grad_()
 
 
 @patch
 @full_precision
 def forward(
     self: JacobianDRR,
-) -> tuple[
-    Float[Tensor, "B C H W"], Float[Tensor, "n B H W"]
-]:  # Image, and its derivatives per unit of the parameters
-    "An X-ray and its Jacobian in one rendering. The image can be differentiated by the parameters, the Jacobian is a constant."
-    keep, parameters = torch.is_grad_enabled(), (self.rotation, self.translation)
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "n B H W"]]:  # Image, Jacobian
+    """An X-ray and its derivatives per unit of the parameters, in one rendering.
+
+    The image can be differentiated by the parameters, the Jacobian is a constant.
+    """
+    keep = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        *ends, length = self._rays(*parameters)
-        ends = [
-            x if x.requires_grad else x.detach().requires_grad_() for x in ends
-        ]  # of frozen parameters
+        *ends, length = self._rays(self.rotation, self.translation)
+        ends = [_with_grad(x) for x in ends]
         img = self.drr._integrate(self.drr.density, *ends, length)
-        by_source, by_target = torch.autograd.grad(
-            img.sum(), ends, retain_graph=keep
-        )  # a pixel depends on its own ray only
-    constants = tuple(p.detach() for p in parameters)
+        by_source, by_target = torch.autograd.grad(img.sum(), ends, retain_graph=keep)
+    constants = self.rotation.detach(), self.translation.detach()
     rows = []
     for step in _unit_steps(*constants):
         _, (source, target, _) = torch.func.jvp(self._rays, constants, step)
         row = (by_source * source).sum(-1) + (by_target * target).sum(-1)
         rows.append(self.drr.reshape_transform(row[:, None], len(img))[:, 0])
-    return self.drr.reshape_transform(img if keep else img.detach(), len(img)), torch.stack(rows)
+    img = img if keep else img.detach()
+    return self.drr.reshape_transform(img, len(img)), torch.stack(rows)
 
 # %% ../notebooks/api/53_jacobians.ipynb #6c4bfd0b
-def _draw(fig, ax, image, title, ticks, **kwargs):
+def _draw(
+    fig: Figure, ax: Axes, image: np.ndarray, title: str, ticks: list[float] | None, **kwargs
+) -> None:
     "One picture with its colour bar."
     drawn = ax.imshow(image, **kwargs)
     ax.set_title(title, fontsize=9)
@@ -104,66 +112,66 @@ def _draw(fig, ax, image, title, ticks, **kwargs):
     bar.ax.tick_params(labelsize=8)
 
 
+def _draw_derivative(fig: Figure, ax: Axes, image: np.ndarray, title: str, **kwargs) -> None:
+    "Symmetric about zero; an empty picture is white."
+    size = np.abs(image)
+    scale = np.quantile(size, 0.99) or size.max() or 1.0
+    colors = dict(cmap="RdBu_r", vmin=-scale, vmax=scale)
+    _draw(fig, ax, image, title, [-scale, 0, scale], **colors | kwargs)
+
+
+def _check_names(names: list[str] | None, n: int) -> list[str]:
+    if names is None:
+        names = [f"rotation {k + 1}" for k in range(n - 3)]
+        names += [f"translation {axis}" for axis in "xyz"]
+    if len(names) != n:
+        raise ValueError(f"names must be one for each of J's {n} rows, got {len(names)}")
+    return names
+
+
 def plot_img_jacobian(
     I: Float[Tensor, "B 1 H W"],  # X-rays
     J: Float[Tensor, "n B H W"],  # Their Jacobian
     names: list[str] | None = None,  # One for each of the n parameters
     **kwargs,  # Passed to `Axes.imshow` for every picture
 ) -> Figure:
-    "Images and their derivatives, one row for each pose. Colours are symmetric about zero and end at the 99th percentile."
+    """Images and their derivatives, one row for each pose.
+
+    Colours are symmetric about zero and end at the 99th percentile.
+    """
     if I.ndim != 4 or J.ndim != 4 or J.shape[1:] != (len(I), *I.shape[2:]):
         raise ValueError(
-            f"I and J must have shapes [B, 1, H, W] and [n, B, H, W], got {list(I.shape)} and {list(J.shape)}"
+            "I and J must have shapes [B, 1, H, W] and [n, B, H, W], "
+            f"got {list(I.shape)} and {list(J.shape)}"
         )
-    if names is None:
-        names = [f"rotation {k + 1}" for k in range(len(J) - 3)] + [
-            "translation x",
-            "translation y",
-            "translation z",
-        ]
-    if len(names) != len(J):
-        raise ValueError(f"names must be one for each of J's {len(J)} rows, got {len(names)}")
-    fig, axs = plt.subplots(
-        len(I),
-        1 + len(J),
-        figsize=(1.28 * (1 + len(J)), 1.75 * len(I)),
-        squeeze=False,
-        layout="constrained",
-    )
-    for image, derivatives, row in zip(
-        I.detach().cpu().numpy(), J.detach().cpu().numpy().swapaxes(0, 1), axs
-    ):
-        _draw(fig, row[0], image[0], "image", None, **dict(cmap="gray") | kwargs)
-        for derivative, name, ax in zip(derivatives, names, row[1:]):
-            scale = (
-                np.quantile(np.abs(derivative), 0.99) or np.abs(derivative).max() or 1.0
-            )  # an empty picture is white
-            _draw(
-                fig,
-                ax,
-                derivative,
-                name,
-                [-scale, 0, scale],
-                **dict(cmap="RdBu_r", vmin=-scale, vmax=scale) | kwargs,
-            )
+    names = _check_names(names, len(J))
+    columns = 1 + len(J)
+    size = 1.28 * columns, 1.75 * len(I)
+    fig, axs = plt.subplots(len(I), columns, figsize=size, squeeze=False, layout="constrained")
+    images, derivatives = I.detach().cpu().numpy(), J.detach().cpu().numpy()
+    for b, row in enumerate(axs):
+        _draw(fig, row[0], images[b, 0], "image", None, **dict(cmap="gray") | kwargs)
+        for derivative, name, ax in zip(derivatives[:, b], names, row[1:]):
+            _draw_derivative(fig, ax, derivative, name, **kwargs)
     return fig
 
 # %% ../notebooks/api/53_jacobians.ipynb #2215811c
+def _normalized(J: Float[Tensor, "n B H W"]) -> Float[Tensor, "n B H W"]:
+    "Every picture with norm one; a picture of zeros stays zero."
+    norm = J.norm(dim=(-2, -1), keepdim=True)
+    return J / torch.where(norm == 0, 1.0, norm)
+
+
 def gradient_matching(
-    J0: Float[
-        Tensor, "n B H W"
-    ],  # Jacobians; left as they are, where DiffPose normalises them in place
-    J1: Float[Tensor, "n B H W"],
-) -> Float[
-    Tensor, ""
-]:  # 0 for Jacobians equal up to a positive factor a picture, at most 2 sqrt(n B)
-    "Frobenius distance of Jacobians whose every picture is scaled to norm one; a picture of zeros stays zero."
+    J0: Float[Tensor, "n B H W"],  # Jacobian; left as it is, where DiffPose normalises it in place
+    J1: Float[Tensor, "n B H W"],  # Another one
+) -> Float[Tensor, ""]:  # At most 2 sqrt(n B)
+    """Frobenius distance of Jacobians whose every picture is scaled to norm one.
+
+    It is 0 for Jacobians equal up to a positive factor a picture. A picture of zeros stays zero.
+    """
     if J0.shape != J1.shape or J0.ndim < 2:
         raise ValueError(
             f"J0 and J1 must have one shape [n, B, H, W], got {list(J0.shape)} and {list(J1.shape)}"
         )
-    norms = [J.norm(dim=(-2, -1), keepdim=True) for J in (J0, J1)]
-    return (
-        J0 / torch.where(norms[0] == 0, 1.0, norms[0])
-        - J1 / torch.where(norms[1] == 0, 1.0, norms[1])
-    ).norm()
+    return (_normalized(J0) - _normalized(J1)).norm()

@@ -7,469 +7,30 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from itertools import product
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .raytrace import reference
+from .raytrace.maximum import maximum
+from .raytrace.operators import Kernel, integrate, project
 from .threads import kernels_threaded, single_threaded
+from .torch_tools import Memory, can_look, forget
+
+_all_ = ["forget", "kernels_threaded", "single_threaded"]  # old import paths
 
 # %% auto #0
-__all__ = ['BACKENDS', 'STORED', 'forget', 'render']
+__all__ = ['BACKENDS', 'STORED', 'render', 'ImageWithDerivatives', 'render_with_derivatives', 'forget', 'kernels_threaded',
+           'single_threaded']
 
-# %% ../notebooks/api/21_renderers.ipynb #0713e5bf
-def _kernels(backend):
-    "The module of a backend."
-    if backend == "cpu":
-        from diffpose.raytrace import cpu as kernels
-    else:
-        from diffpose.raytrace import cuda as kernels
-    return kernels
-
-
-_OCCUPIED, _CHECKED = (
-    WeakIdKeyDictionary(),
-    WeakIdKeyDictionary(),
-)  # tensor -> its version and what is known of it
-
-
-def _remembered(memory, tensor, find):
-    "`find(tensor)`, or what it returned for the same content before."
-    if tensor.is_inference():
-        return find(tensor)  # has no version
-    known = memory.get(tensor)
-    if known is None or known[0] != tensor._version:
-        known = memory[tensor] = tensor._version, find(tensor)
-    return known[1]
-
-
-def _occupancy(volume):
-    "Where a volume is not empty; None if it is small, or wants a gradient and so is about to change."
-    if volume.requires_grad or volume.numel() < 2**15:
-        return None
-    return _remembered(_OCCUPIED, volume, _kernels("cpu").occupancy)
-
-
-def forget(
-    tensor: Tensor,  # A volume or label map
-) -> None:
-    "Forget what is known of the content of a tensor, after a change that torch does not see."
-    for memory in (_OCCUPIED, _CHECKED):
-        memory.pop(tensor, None)
-
-# %% ../notebooks/api/21_renderers.ipynb #f016d941
-@torch.library.custom_op("diffpose::project", mutates_args=())
-def _project(
-    volume: Tensor,
-    source: Tensor,
-    target: Tensor,
-    labels: Tensor | None,
-    n_channels: int,
-    method: str,
-    n_points: int | None,
-    with_gradient: bool,
-    backend: str,
-    skip_empty: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    skip = {"occupied": _occupancy(volume)} if skip_empty and backend == "cpu" else {}
-    image, *derivatives = _kernels(backend).project(
-        volume, source, target, labels, n_channels, method, n_points, with_gradient, **skip
-    )
-    return image, *(derivatives if with_gradient else (image.new_empty(0), image.new_empty(0)))
-
-
-@_project.register_fake
-def _(
-    volume, source, target, labels, n_channels, method, n_points, with_gradient, backend, skip_empty
-):
-    B, N, _ = target.shape
-    derivatives = lambda: (
-        target.new_empty(B, n_channels, N, 3) if with_gradient else target.new_empty(0)
-    )
-    return target.new_empty(B, n_channels, N), derivatives(), derivatives()
-
-
-@torch.library.custom_op("diffpose::backproject", mutates_args=())
-def _backproject(
-    grad: Tensor,
-    shape: list[int],
-    source: Tensor,
-    target: Tensor,
-    labels: Tensor | None,
-    method: str,
-    n_points: int | None,
-    backend: str,
-) -> Tensor:
-    return _kernels(backend).backproject(
-        grad.contiguous(), tuple(shape), source, target, labels, method, n_points
-    )
-
-
-@_backproject.register_fake
-def _(grad, shape, source, target, labels, method, n_points, backend):
-    return target.new_empty(shape)
-
-# %% ../notebooks/api/21_renderers.ipynb #bcb38412
-@torch.library.custom_op("diffpose::find_maximum", mutates_args=())
-def _find_maximum(
-    volume: Tensor,
-    source: Tensor,
-    target: Tensor,
-    labels: Tensor | None,
-    n_channels: int,
-    method: str,
-    n_points: int | None,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    found = _kernels(backend).find_maximum(
-        volume, source, target, labels, n_channels, method, n_points
-    )
-    return (found, target.new_empty(0, dtype=torch.int32)) if method == "siddon" else found
-
-
-@_find_maximum.register_fake
-def _(volume, source, target, labels, n_channels, method, n_points, backend):
-    size = len(target), n_channels, target.shape[1]
-    if method == "siddon":
-        return target.new_empty(size, dtype=torch.int64), target.new_empty(0, dtype=torch.int32)
-    return target.new_empty(size), target.new_empty(size, dtype=torch.int32)
-
-# %% ../notebooks/api/21_renderers.ipynb #2b12a78e
-class _OnlyOnce(torch.autograd.Function):
-    "A gradient that depends on the rays, in a way that is not known."
-
-    @staticmethod
-    def forward(grad, *inputs):
-        return grad.clone()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
-
-    @staticmethod
-    def backward(ctx, *_):
-        raise RuntimeError(
-            "second derivatives of the fused kernels are not available: render with backend='reference'"
-        )
-
-    @staticmethod
-    def vmap(info, in_dims, grad, *inputs):
-        return _OnlyOnce.apply(grad, *inputs), in_dims[0]
-
-
-def _backward(grad, d_source, d_target, source, target, labels, settings, wanted):
-    "Gradients of volume, source and target, or None where not wanted."
-    method, n_points, backend, shape, dtype = settings
-    grads = [None, None, None]
-    if wanted[0]:
-        grads[0] = torch.ops.diffpose.backproject(
-            grad, shape, source, target, labels, method, n_points, backend
-        ).to(dtype)
-    with single_threaded(target):
-        over_channels = lambda d: (
-            grad.mT * d[:, 0] if d.shape[1] == 1 else (grad[..., None] * d).sum(1)
-        )
-        if wanted[1]:
-            grads[1] = over_channels(d_source)
-            if source.shape[1] != target.shape[1]:
-                grads[1] = grads[1].sum(1, keepdim=True)
-        if wanted[2]:
-            grads[2] = over_channels(d_target)
-    return grads
-
-# %% ../notebooks/api/21_renderers.ipynb #a385c3bf
-class _Integral(torch.autograd.Function):
-    "Image [B, C, N] and, not differentiable, its derivatives by source and target, [B, C, N, 3] each."
-
-    @staticmethod
-    def forward(
-        volume,
-        source,
-        target,
-        labels,
-        n_channels,
-        method,
-        n_points,
-        with_gradient,
-        backend,
-        skip_empty,
-    ):
-        return torch.ops.diffpose.project(
-            volume,
-            source,
-            target,
-            labels,
-            n_channels,
-            method,
-            n_points,
-            with_gradient,
-            backend,
-            skip_empty,
-        )
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.set_materialize_grads(False)  # or forward mode would traverse a volume of zeros
-        volume, source, target, labels, ctx.n_channels, method, n_points, _, backend, _ = inputs
-        _, d_source, d_target = output
-        ctx.mark_non_differentiable(d_source, d_target)
-        ctx.save_for_backward(d_source, d_target, source, target, labels)
-        ctx.save_for_forward(d_source, d_target, source, target, labels)
-        ctx.settings = method, n_points, backend, list(volume.shape), volume.dtype
-
-    @staticmethod
-    def backward(ctx, grad, *_):
-        if grad is None:
-            return (None,) * 10
-        d_source, d_target, source, target, labels = ctx.saved_tensors
-        grads = _backward(
-            grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad
-        )
-        if torch.is_grad_enabled():
-            grads = [g if g is None else _OnlyOnce.apply(g, source, target, grad) for g in grads]
-        return *grads, *[None] * 7
-
-    @staticmethod
-    def jvp(ctx, volume_tangent, source_tangent, target_tangent, *_):
-        d_source, d_target, source, target, labels = ctx.saved_tensors
-        method, n_points, backend, _, _ = ctx.settings
-        parts = [
-            (d * t[:, None]).sum(-1)
-            for d, t in ((d_source, source_tangent), (d_target, target_tangent))
-            if t is not None
-        ]
-        if volume_tangent is not None:
-            parts.append(
-                _Integral.apply(
-                    volume_tangent,
-                    source,
-                    target,
-                    labels,
-                    ctx.n_channels,
-                    method,
-                    n_points,
-                    False,
-                    backend,
-                    False,
-                )[0]
-            )
-        return sum(parts), None, None
-
-    @staticmethod
-    def vmap(info, in_dims, *args):
-        return _over_batches(_Integral.apply, info.batch_size, in_dims, args)
-
-# %% ../notebooks/api/21_renderers.ipynb #c502ee21
-def _over_batches(f, size, in_dims, args):
-    "Outputs of `f` mapped over `size` poses or volumes, and their mapped dimensions."
-    args = [a if d is None else a.movedim(d, 0) for a, d in zip(args, in_dims)]
-    volume, source, target = args[:3]
-    if in_dims[0] is None and (volume.ndim == 3 or len(volume) == 1):
-        rays = [
-            a.expand(size, *a.shape) if d is None else a
-            for a, d in zip((source, target), in_dims[1:3])
-        ]
-        outputs = f(volume, *(r.flatten(0, 1) for r in rays), *args[3:])
-        outputs = tuple(
-            o if o.ndim == 1 else o.unflatten(0, (size, -1)) for o in outputs
-        )  # what is not there has no batch
-        return outputs, tuple(None if o.ndim == 1 else 0 for o in outputs)
-    outputs = [f(*(a if d is None else a[k] for a, d in zip(args, in_dims))) for k in range(size)]
-    return tuple(torch.stack(o) for o in zip(*outputs)), (0,) * len(outputs[0])
-
-
-def _compiled_backward(ctx, grad, *_):
-    d_source, d_target, source, target, labels = ctx.saved_tensors
-    return *_backward(
-        grad, d_source, d_target, source, target, labels, ctx.settings, ctx.needs_input_grad
-    ), *[None] * 7
-
-
-_project.register_autograd(_compiled_backward, setup_context=_Integral.setup_context)
-
-# %% ../notebooks/api/21_renderers.ipynb #b30ad8cb
-class _Place(torch.autograd.Function):
-    "Where the maxima are; nothing to differentiate."
-
-    @staticmethod
-    def forward(*args):
-        return torch.ops.diffpose.find_maximum(*args)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(*output)
-
-    @staticmethod
-    def backward(ctx, *_):
-        return (None,) * 8
-
-    @staticmethod
-    def vmap(info, in_dims, *args):
-        return _over_batches(_Place.apply, info.batch_size, in_dims, args)
-
-
-def _take(volume, index):
-    "Voxels at `index` [B, ...] of a flattened volume, or of one for each image; 0 where the index is negative."
-    flat = volume.flatten(-3)
-    if flat.ndim == 2:
-        if len(flat) > 1:
-            index = torch.where(
-                index < 0,
-                index,
-                index
-                + flat.shape[1]
-                * torch.arange(len(flat), device=index.device).view(-1, *[1] * (index.ndim - 1)),
-            )
-        flat = flat.flatten()
-    safe = index.clamp(min=0)
-    values = (
-        flat.index_select(0, safe.flatten()).view(index.shape)
-        if index.device.type == "cpu"
-        else flat[safe]
-    )  # deterministic backward
-    return torch.where(index < 0, 0.0, values)
-
-
-def _interpolate(volume, points):
-    "The trilinear interpolant at `points` [B, C, N, 3], voxels outside of the volume being zero."
-    base = points.detach().floor()
-    fraction, base = points - base, base.long()
-    shape, value = volume.shape[-3:], 0
-    for corner in product((0, 1), repeat=3):
-        voxels = [base[..., a] + corner[a] for a in range(3)]
-        outside = torch.stack([(v < 0) | (v >= n) for v, n in zip(voxels, shape)]).any(0)
-        index = (voxels[0] * shape[1] + voxels[1]) * shape[2] + voxels[2]
-        share = torch.stack(
-            [fraction[..., a] if corner[a] else 1 - fraction[..., a] for a in range(3)]
-        ).prod(0)
-        value = value + share * _take(volume, torch.where(outside, -1, index))
-    return value
-
-# %% ../notebooks/api/21_renderers.ipynb #0a4a16b5
-def _maximum(volume, source, target, labels, n_channels, method, n_points, backend):
-    "Largest densities [B, C, N], differentiable."
-    found, axis = (
-        _Place.apply if not torch.compiler.is_compiling() else torch.ops.diffpose.find_maximum
-    )(
-        volume.detach(),
-        source.detach(),
-        target.detach(),
-        labels,
-        n_channels,
-        method,
-        n_points,
-        backend,
-    )
-    dtype = target.dtype
-    nothing = 0 * (source + target).sum(-1)[:, None]  # or NaN, where a ray is no number
-    if method == "siddon":
-        return _take(volume, found).to(dtype) + nothing
-    s, d = (source + torch.zeros_like(target))[:, None], (target - source)[:, None]  # [B, 1, N, 3]
-    if n_points is None:
-        along = axis.clamp(min=0).long()[..., None]
-        s_j, d_j = (x.expand(-1, n_channels, -1, -1).gather(-1, along)[..., 0] for x in (s, d))
-        plane = (s_j + found * d_j).detach().round()
-        alpha = torch.where(axis >= 0, (plane - s_j) / torch.where(d_j == 0, 1.0, d_j), found)
-    else:
-        far = torch.stack([target.new_full((), n) for n in volume.shape[-3:]])
-        safe = torch.where(d == 0, 1e-30, d)
-        a, b = (-1 - s) / safe, (far - s) / safe
-        enter, leave = (
-            torch.minimum(a, b).amax(-1).clamp(0, 1),
-            torch.maximum(a, b).amin(-1).clamp(0, 1),
-        )
-        alpha = enter + (leave - enter) * found / (n_points - 1)
-    exists = (axis > -2) & alpha.isfinite()
-    points = torch.where(exists[..., None], s + alpha[..., None] * d, 0.0)
-    return (
-        torch.where(
-            exists,
-            _interpolate(volume.to(dtype) if volume.dtype == torch.int16 else volume, points),
-            0.0,
-        ).to(dtype)
-        + nothing
-    )
-
-# %% ../notebooks/api/21_renderers.ipynb #d5059b53
+# %% ../notebooks/api/21_renderers.ipynb #8bdc7e66
 BACKENDS = ("auto", "reference", "cpu", "cuda")
-STORED = (
-    torch.float32,
-    torch.float64,
-    torch.float16,
-    torch.bfloat16,
-    torch.int16,
-)  # what kernels read as it is
 
 
-def _check_render(volume, source, target, labels, n_channels, method, reduce, backend, n_points):
-    for name, value, accepted in (
-        ("method", method, ("siddon", "trilinear")),
-        ("reduce", reduce, ("sum", "max")),
-        ("backend", backend, BACKENDS),
-    ):
-        if value not in accepted:
-            raise ValueError(f"{name} must be one of {list(accepted)}, got {value!r}")
-    if n_points is not None and (method != "trilinear" or n_points < 2):
-        raise ValueError(
-            f"n_points must be at least 2 and goes with method='trilinear', got n_points={n_points!r} and method={method!r}"
-        )
-    shapes = (
-        f"got volume {list(volume.shape)}, source {list(source.shape)}, target {list(target.shape)}"
-    )
-    if volume.ndim not in (3, 4):
-        raise ValueError(f"volume must have shape [X, Y, Z] or [B, X, Y, Z], {shapes}")
-    if target.ndim != 3 or target.shape[-1] != 3:
-        raise ValueError(f"target must have shape [B, N, 3], {shapes}")
-    if (
-        source.ndim != 3
-        or source.shape[-1] != 3
-        or len(source) != len(target)
-        or source.shape[1] not in (1, target.shape[1])
-    ):
-        raise ValueError(
-            f"source must have shape [B, 1, 3] or [B, N, 3] with B and N of target, {shapes}"
-        )
-    if volume.ndim == 4 and len(volume) not in (1, len(target)):
-        raise ValueError(f"volume must have a batch of 1 or of target's B, {shapes}")
-    if 0 in volume.shape:
-        raise ValueError(f"volume must have at least one voxel, {shapes}")
-    if not volume.device == source.device == target.device:
-        raise ValueError(
-            f"volume, source and target must be on one device, got {volume.device}, {source.device} and {target.device}"
-        )
-    interpreted = backend == "cuda" and os.environ.get("TRITON_INTERPRET") == "1"
-    if backend not in ("auto", "reference", volume.device.type) and not interpreted:
-        raise ValueError(
-            f"backend {backend!r} renders {backend.upper()} tensors, got tensors on {volume.device}; take 'auto' or 'reference'"
-        )
-    if labels is None:
-        if n_channels != 1:
-            raise ValueError(f"n_channels must be 1 without labels, got {n_channels}")
-        return
-    if (
-        labels.shape != volume.shape[-3:]
-        or labels.is_floating_point()
-        or labels.device != volume.device
-    ):
-        raise ValueError(
-            f"labels must be integers of the volume's shape {list(volume.shape[-3:])} on {volume.device}, got {labels.dtype} "
-            f"{list(labels.shape)} on {labels.device}"
-        )
-    if torch.compiler.is_compiling() or labels.device.type != "cpu":
-        return  # a look at the content would make a GPU wait
-    lowest, highest = _remembered(_CHECKED, labels, lambda v: tuple(int(x) for x in v.aminmax()))
-    if lowest < 0 or highest >= n_channels:
-        raise ValueError(
-            f"labels must lie in [0, n_channels) = [0, {n_channels}), got {lowest} to {highest}"
-        )
-
-# %% ../notebooks/api/21_renderers.ipynb #09287936
 @cache
-def _has_triton():
+def _has_triton() -> bool:
     "Is there a Triton that compiles the kernels? It comes with torch 2.7 for CUDA on Linux."
     try:
         import triton
@@ -478,83 +39,242 @@ def _has_triton():
     return tuple(int(n) for n in triton.__version__.split(".")[:2]) >= (3, 3)
 
 
-def _backend(backend, device, dtype):
+def _backend(
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype,  # Of the rays
+) -> str:
     'The backend that "auto" stands for.'
     if backend != "auto":
         return backend
     if device.type == "cpu":
         return "cpu"
-    return (
-        "cuda"
-        if device.type == "cuda" and dtype == torch.float32 and _has_triton()
-        else "reference"
-    )
+    fits_cuda = device.type == "cuda" and dtype == torch.float32
+    return "cuda" if fits_cuda and _has_triton() else "reference"
+
+# %% ../notebooks/api/21_renderers.ipynb #cf2f7dcd
+# Types of a volume that kernels read as they are
+STORED = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int16)
 
 
-def render(
-    volume: Float[
-        Tensor, "*B X Y Z"
-    ],  # Density; one volume for all images, or one for each. float16, bfloat16 and int16 are read as they are
-    source: Float[
-        Tensor, "B #N 3"
-    ],  # X-ray sources in voxel coordinates; one for all rays of an image, or one for each
-    target: Float[Tensor, "B N 3"],  # Ray ends in voxel coordinates
-    labels: Integer[Tensor, "X Y Z"] | None = None,  # Channel of each voxel
-    n_channels: int = 1,  # Number of channels
-    method: str = "siddon",  # "siddon": constant in each voxel; "trilinear": interpolated between voxel centres
-    reduce: str = "sum",  # "sum": the integral; "max": the largest density on the way
-    backend: str = "auto",  # "cpu" (Numba), "cuda" (Triton), "reference" (torch, any device), or "auto": what fits the tensors
-    n_points: int | None = None,  # Trilinear only: samples per ray at equal steps; None is exact
-    skip_empty: bool = False,  # CPU: leave out the air around the patient. Where it is, is remembered until torch changes the volume
-) -> Float[Tensor, "B C N"]:  # Density times the share of the ray; multiply by the ray's length
-    """Line integrals over alpha in [0, 1], differentiable with respect to source, target and volume.
-
-    Raises `ValueError` for unknown names, shapes that do not batch, tensors on several devices, and labels outside [0, n_channels)
-    (on a GPU, where a look at them would take time, voxels with such labels are left out instead).
-    """
-    _check_render(volume, source, target, labels, n_channels, method, reduce, backend, n_points)
+def _prepare(
+    volume: Tensor,
+    source: Tensor,
+    target: Tensor,
+    kernel: Kernel,
+) -> tuple[Tensor, Tensor, Tensor, Kernel]:
+    "Types that the kernels read, geometry never coarser than float32, and the backend for them."
     dtype = torch.promote_types(torch.promote_types(source.dtype, target.dtype), torch.float32)
     if volume.dtype == torch.float64:
         dtype = torch.float64
-    source, target = source.to(dtype), target.to(dtype)  # geometry is never coarser than float32
     if volume.dtype not in STORED:
         volume = volume.to(dtype)
+    method, n_points, n_channels, backend, skip_empty = kernel
     backend = _backend(backend, volume.device, dtype)
-    with torch.autocast(volume.device.type, enabled=False):
-        if backend == "reference":
-            kwargs = dict(n_points=n_points) if method == "trilinear" else {}
-            return getattr(reference, method)(
-                volume.to(dtype), source, target, labels, n_channels, reduce, **kwargs
-            )
-        if reduce == "max":
-            return _maximum(volume, source, target, labels, n_channels, method, n_points, backend)
-        if torch.compiler.is_compiling():
-            with_gradient = source.requires_grad or target.requires_grad
-            return torch.ops.diffpose.project(
-                volume,
-                source,
-                target,
-                labels,
-                n_channels,
-                method,
-                n_points,
-                with_gradient,
-                backend,
-                skip_empty,
-            )[0]
-        wanted = torch.is_grad_enabled() and (source.requires_grad or target.requires_grad)
-        transformed = (
-            forward_ad._current_level >= 0 or torch._C._functorch.maybe_current_level() is not None
+    kernel = Kernel(method, n_points, n_channels, backend, skip_empty)
+    return volume, source.to(dtype), target.to(dtype), kernel
+
+# %% ../notebooks/api/21_renderers.ipynb #d2f8f4f9
+def _check_options(
+    kernel: Kernel,
+    reduce: str,
+) -> None:
+    for name, value, accepted in (
+        ("method", kernel.method, ("siddon", "trilinear")),
+        ("reduce", reduce, ("sum", "max")),
+        ("backend", kernel.backend, BACKENDS),
+    ):
+        if value not in accepted:
+            raise ValueError(f"{name} must be one of {list(accepted)}, got {value!r}")
+    n_points, method = kernel.n_points, kernel.method
+    if n_points is not None and (method != "trilinear" or n_points < 2):
+        raise ValueError(
+            "n_points must be at least 2 and goes with method='trilinear', "
+            f"got n_points={n_points!r} and method={method!r}"
         )
-        return _Integral.apply(
-            volume,
-            source,
-            target,
-            labels,
-            n_channels,
-            method,
-            n_points,
-            wanted or transformed,
-            backend,
-            skip_empty,
-        )[0]
+
+
+def _shape_error(
+    volume: Tensor,
+    source: Tensor,
+    target: Tensor,
+) -> str | None:
+    "The shape that is asked for, if one is wrong."
+    if volume.ndim not in (3, 4):
+        return "volume must have shape [X, Y, Z] or [B, X, Y, Z]"
+    if target.ndim != 3 or target.shape[-1] != 3:
+        return "target must have shape [B, N, 3]"
+    B, N, _ = target.shape
+    rays = source.ndim == 3 and source.shape[-1] == 3
+    if not rays or len(source) != B or source.shape[1] not in (1, N):
+        return "source must have shape [B, 1, 3] or [B, N, 3] with B and N of target"
+    if volume.ndim == 4 and len(volume) not in (1, B):
+        return "volume must have a batch of 1 or of target's B"
+    if 0 in volume.shape:
+        return "volume must have at least one voxel"
+    return None
+
+
+def _check_tensors(
+    volume: Tensor,
+    source: Tensor,
+    target: Tensor,
+    backend: str,
+) -> None:
+    error = _shape_error(volume, source, target)
+    if error is not None:
+        v, s, t = (list(x.shape) for x in (volume, source, target))
+        raise ValueError(f"{error}, got volume {v}, source {s}, target {t}")
+    device = volume.device
+    if not device == source.device == target.device:
+        raise ValueError(
+            "volume, source and target must be on one device, "
+            f"got {device}, {source.device} and {target.device}"
+        )
+    interpreted = backend == "cuda" and os.environ.get("TRITON_INTERPRET") == "1"
+    if backend not in ("auto", "reference", device.type) and not interpreted:
+        raise ValueError(
+            f"backend {backend!r} renders {backend.upper()} tensors, got tensors on {device}; "
+            "take 'auto' or 'reference'"
+        )
+
+# %% ../notebooks/api/21_renderers.ipynb #6a9822c4
+def _find_range(
+    labels: Tensor,
+) -> tuple[int, int]:
+    lowest, highest = labels.aminmax()
+    return int(lowest), int(highest)
+
+
+_label_range = Memory(_find_range)
+
+
+def _check_labels(
+    labels: Tensor | None,
+    volume: Tensor,
+    n_channels: int,
+) -> None:
+    if labels is None:
+        if n_channels != 1:
+            raise ValueError(f"n_channels must be 1 without labels, got {n_channels}")
+        return
+    shape, device = volume.shape[-3:], volume.device
+    if labels.shape != shape or labels.is_floating_point() or labels.device != device:
+        raise ValueError(
+            f"labels must be integers of the volume's shape {list(shape)} on {device}, "
+            f"got {labels.dtype} {list(labels.shape)} on {labels.device}"
+        )
+    if not can_look(labels):
+        return
+    lowest, highest = _label_range(labels)
+    if lowest < 0 or highest >= n_channels:
+        raise ValueError(
+            f"labels must lie in [0, n_channels) = [0, {n_channels}), got {lowest} to {highest}"
+        )
+
+# %% ../notebooks/api/21_renderers.ipynb #bd264378
+def _reference(
+    volume: Tensor,
+    source: Tensor,
+    target: Tensor,
+    labels: Tensor | None,
+    kernel: Kernel,
+    reduce: str = "sum",
+) -> Tensor:
+    "Image [B, C, N] in plain torch."
+    samples = {"n_points": kernel.n_points} if kernel.method == "trilinear" else {}
+    volume = volume.to(target.dtype)
+    trace = getattr(reference, kernel.method)
+    return trace(volume, source, target, labels, kernel.n_channels, reduce, **samples)
+
+
+def render(
+    # Density; one volume for all images, or one for each. float16, bfloat16 and int16 are read as
+    # they are
+    volume: Float[Tensor, "*B X Y Z"],
+    # X-ray sources in voxel coordinates; one for all rays of an image, or one for each
+    source: Float[Tensor, "B #N 3"],
+    target: Float[Tensor, "B N 3"],  # Ray ends in voxel coordinates
+    labels: Integer[Tensor, "X Y Z"] | None = None,  # Channel of each voxel
+    n_channels: int = 1,  # Number of channels
+    # "siddon": constant in each voxel; "trilinear": interpolated between voxel centres
+    method: str = "siddon",
+    reduce: str = "sum",  # "sum": the integral; "max": the largest density on the way
+    # "cpu" (Numba), "cuda" (Triton), "reference" (torch, any device), or "auto": by the tensors
+    backend: str = "auto",
+    n_points: int | None = None,  # Trilinear only: samples per ray at equal steps; None is exact
+    # CPU: leave out the air around the patient. Where it is, is remembered until torch changes the
+    # volume
+    skip_empty: bool = False,
+) -> Float[Tensor, "B C N"]:  # Density times the weight of the ray; multiply by the ray's length
+    """Line integrals over alpha in [0, 1], differentiable by source, target and volume.
+
+    Raises `ValueError` for unknown names, shapes that do not batch, tensors on several devices, and
+    labels outside [0, n_channels) (on a GPU, where a look at them would take time, voxels with such
+    labels are left out instead).
+    """
+    kernel = Kernel(method, n_points, n_channels, backend, skip_empty)
+    _check_options(kernel, reduce)
+    _check_tensors(volume, source, target, backend)
+    _check_labels(labels, volume, n_channels)
+    volume, source, target, kernel = _prepare(volume, source, target, kernel)
+    with torch.autocast(volume.device.type, enabled=False):
+        if kernel.backend == "reference":
+            return _reference(volume, source, target, labels, kernel, reduce)
+        if reduce == "max":
+            return maximum(volume, source, target, labels, kernel)
+        return integrate(volume, source, target, labels, kernel)
+
+# %% ../notebooks/api/21_renderers.ipynb #855d89c8
+class ImageWithDerivatives(NamedTuple):
+    image: Tensor  # [B, C, N]
+    by_source: Tensor  # Derivatives of each pixel by the source of its own ray, [B, C, N, 3]
+    by_target: Tensor  # and by the target, [B, C, N, 3]
+
+
+def _reference_with_derivatives(
+    volume: Tensor,
+    source: Tensor,
+    target: Tensor,
+    labels: Tensor | None,
+    kernel: Kernel,
+) -> ImageWithDerivatives:
+    "By autograd, with a source for each ray, so that each ray has derivatives of its own."
+    with torch.enable_grad():
+        ends = [x.detach().requires_grad_() for x in (source.expand_as(target), target)]
+        image = _reference(volume.detach(), *ends, labels, kernel)
+        channels = [
+            torch.autograd.grad(image[:, c].sum(), ends, retain_graph=True, materialize_grads=True)
+            for c in range(kernel.n_channels)
+        ]
+    by_source, by_target = (torch.stack(x, dim=1) for x in zip(*channels))
+    return ImageWithDerivatives(image.detach(), by_source, by_target)
+
+
+def render_with_derivatives(
+    volume: Float[Tensor, "*B X Y Z"],  # As for `render`
+    source: Float[Tensor, "B #N 3"],
+    target: Float[Tensor, "B N 3"],
+    labels: Integer[Tensor, "X Y Z"] | None = None,
+    n_channels: int = 1,
+    method: str = "siddon",
+    backend: str = "auto",
+    n_points: int | None = None,
+    skip_empty: bool = False,
+) -> ImageWithDerivatives:  # image [B, C, N], by_source and by_target [B, C, N, 3]
+    """Line integrals and their derivatives by both ends of every ray, without autograd.
+
+    Each ray has a derivative by its own source, also where rays share one: the sum over the rays,
+    weighted by a loss, is the gradient that `render` gives to the shared source. Errors are those of
+    `render`. Nothing that is returned carries a graph.
+    """
+    kernel = Kernel(method, n_points, n_channels, backend, skip_empty)
+    _check_options(kernel, "sum")
+    _check_tensors(volume, source, target, backend)
+    _check_labels(labels, volume, n_channels)
+    volume, source, target, kernel = _prepare(volume, source, target, kernel)
+    if kernel.backend == "reference":
+        with torch.autocast(volume.device.type, enabled=False):
+            return _reference_with_derivatives(volume, source, target, labels, kernel)
+    with torch.no_grad():
+        return ImageWithDerivatives(*project(volume, source, target, labels, kernel, True))

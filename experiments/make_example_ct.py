@@ -1,10 +1,12 @@
-"""Make the example CT that ships in `diffpose/assets`: half the in-plane resolution of a chest CT with labels.
+"""Make the example CT that ships in `diffpose/assets`: half the in-plane resolution of a chest CT
+with labels.
 
     python experiments/make_example_ct.py FOLDER
 
-FOLDER holds `ct.nii.gz`, `labels.nii.gz` (one grid, even numbers of rows and columns) and `structures.csv`, as LIDC-IDRI-0001
-with a TotalSegmentator-style label map does. Each output voxel is the mean of 2 x 2 input voxels, cut at -1024 HU (values below
-lie outside the scanner's field of view); its label is the most frequent one of the four, the smallest at a tie.
+FOLDER holds `ct.nii.gz`, `labels.nii.gz` (one grid, even numbers of rows and columns) and
+`structures.csv`, as LIDC-IDRI-0001 with a TotalSegmentator-style label map does. Each output voxel
+is the mean of 2 x 2 input voxels, cut at -1024 HU (values below lie outside the scanner's field of
+view); its label is the most frequent one of the four, the smallest at a tie.
 """
 
 import argparse

@@ -1,7 +1,9 @@
-"""What can be said of the docs site before Quarto builds it: `nbdev_proc_nbs && python website/check.py`. Lists what is wrong, and fails if anything is.
+"""What can be said of the docs site before Quarto builds it: `nbdev_proc_nbs && python
+website/check.py`. Lists what is wrong, and fails if anything is.
 
-Every page has a title and a description, and is in the sidebar; every internal link and picture of the processed pages resolves, anchors
-and links to files of the repository included; no cell prints a warning; every API page shows something and tests something.
+Every page has a title and a description, and is in the sidebar; every internal link and picture of
+the processed pages resolves, anchors and links to files of the repository included; no cell prints
+a warning; every API page shows something and tests something.
 """
 
 import re

@@ -1,4 +1,5 @@
-"""The site's favicon and social card, from the example CT: `python website/pictures.py` writes them into notebooks/images/."""
+"""The site's favicon and social card, from the example CT: `python website/pictures.py` writes them
+into notebooks/images/."""
 
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def favicon(size=256):
     n = 4 * size
     picture = Image.new("RGBA", (n, n))
     draw = ImageDraw.Draw(picture)
-    at = lambda x, y: (x * n / 16, y * n / 16)
+
+    def at(x, y):
+        return (x * n / 16, y * n / 16)
+
     draw.rounded_rectangle([at(0, 0), at(16, 16)], radius=n * 3 // 16, fill="white")
     draw.polygon([at(8, 1.9), at(1.5, 13.2), at(14.5, 13.2)], fill="#cfe6f3")
     for x in (1.9, 8, 14.1):

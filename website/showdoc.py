@@ -1,4 +1,5 @@
-"""How the API pages show a name: its call, what it does, and a table of its parameters. `renderer` in settings.ini names the class below."""
+"""How the API pages show a name: its call, what it does, and a table of its parameters. `renderer`
+in settings.ini names the class below."""
 
 import ast
 import inspect
@@ -15,7 +16,8 @@ from nbdev.doclinks import NbdevLookup
 
 
 def _definition(symbol):
-    "Syntax tree of a function, of a class's `__init__`, or of a dataclass, and the comments in it by line."
+    """Syntax tree of a function, of a class's `__init__`, or of a dataclass, and the comments in it
+    by line."""
     if inspect.isclass(symbol) and not is_dataclass(symbol):
         symbol = symbol.__init__
     try:
@@ -29,7 +31,8 @@ def _definition(symbol):
 
 
 def _parameters(symbol):
-    "Rows (name, type, default, meaning) of all parameters but `self`; of what is returned, the last row; None is what is not there."
+    """Rows (name, type, default, meaning) of all parameters but `self`; of what is returned, the
+    last row; None is what is not there."""
     tree, comments = _definition(symbol)
     if isinstance(tree, ast.ClassDef):
         fields = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
@@ -116,11 +119,11 @@ def _table(rows, returned):
 def _entry(symbol, name, docs, level, is_property):
     "Heading, call, docstring and parameters."
     rows, returned = _parameters(symbol)
-    call = (
-        name
-        if is_property
-        else f"{name}({', '.join(n if default is None else f'{n}={ast.unparse(default)}' for n, _, default, _ in rows)})"
-    )
+    arguments = [
+        argument if default is None else f"{argument}={ast.unparse(default)}"
+        for argument, _, default, _ in rows
+    ]
+    call = name if is_property else f"{name}({', '.join(arguments)})"
     call = "\n".join(textwrap.wrap(call, 90, subsequent_indent="    ", break_long_words=False))
     return (
         f"{'#' * level} {name}\n\n```python\n{call}\n```\n\n{docs}\n\n{_table(rows, returned)}\n\n"
@@ -128,7 +131,8 @@ def _entry(symbol, name, docs, level, is_property):
 
 
 def _members(symbol):
-    "Public methods and properties in the body of a class; what is patched onto it later has a place of its own. (name, function, is it a property?)"
+    """Public methods and properties in the body of a class; what is patched onto it later has a
+    place of its own. (name, function, is it a property?)"""
     lines, first = inspect.getsourcelines(symbol)
     for name, member in vars(symbol).items():
         function = inspect.unwrap(
@@ -150,7 +154,8 @@ def _type(function):
 
 
 def _exported(symbol, name):
-    "The same symbol in the package rather than in the page that is being made, and its URL; its source can be read there."
+    """The same symbol in the package rather than in the page that is being made, and its URL; its
+    source can be read there."""
     lookup = NbdevLookup()
     for module in [
         m
@@ -184,7 +189,8 @@ class ParameterTable(ShowDocRenderer):
             if self.source
             else ""
         )
-        text = f"---\n\n{link}{_entry(self.sym, self.nm, self.docs, self.title_level, self.is_property)}"
+        entry = _entry(self.sym, self.nm, self.docs, self.title_level, self.is_property)
+        text = f"---\n\n{link}{entry}"
         members = list(_members(self.sym)) if inspect.isclass(self.sym) else []
         text += "".join(
             _entry(
