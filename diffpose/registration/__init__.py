@@ -6,7 +6,7 @@
 __all__ = ['DIRECTIONS', 'INTRINSICS', 'N_ANGULAR_COMPONENTS', 'Registration', 'RegistrationResult', 'SparseRegistration', 'Stop',
            'VectorizedNormalizedCrossCorrelation2d', 'load_result', 'register', 'vector_to_img']
 
-# %% ../../notebooks/api/registration/index.ipynb #a2a3df47
+# %% ../../notebooks/api/registration/index.ipynb #6bac85be
 from .derivatives import INTRINSICS
 from diffpose.registration.modules import (
     N_ANGULAR_COMPONENTS,
@@ -19,7 +19,7 @@ from .result import DIRECTIONS, RegistrationResult, load_result
 from .search import register
 from .stop import Stop
 
-# %% ../../notebooks/api/registration/index.ipynb #51260ef6
+# %% ../../notebooks/api/registration/index.ipynb #0145b9f3
 _all_ = [
     "DIRECTIONS",
     "INTRINSICS",
