@@ -107,27 +107,37 @@ def method(node: Decorator, api: SemanticAnalyzerPluginInterface) -> Decorator |
 @cache
 def patches_of_others() -> dict[str, list[ast.FunctionDef]]:
     "Patches by the full name of their class, where that class is imported from another module."
-    found: dict[str, list[ast.FunctionDef]] = {}
-    for path in sorted(Path(PACKAGE).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        package = ".".join(path.parent.parts)
-        imported = {
-            alias.asname or alias.name: f"{origin(node, package)}.{alias.name}"
-            for node in tree.body
-            if isinstance(node, ast.ImportFrom)
-            for alias in node.names
-        }
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in Path(PACKAGE).rglob("*.py")}
+    origins: dict[str, str] = {}  # from the full name of what a module imports
+    for path, tree in trees.items():
         for node in tree.body:
+            if isinstance(node, ast.ImportFrom):
+                source = "." * node.level + (node.module or "")
+                source = resolve_name(source, ".".join(path.parent.parts))
+                for alias in node.names:
+                    local = f"{module_name(path)}.{alias.asname or alias.name}"
+                    origins[local] = f"{source}.{alias.name}"
+    found: dict[str, list[ast.FunctionDef]] = {}
+    for path in sorted(trees):
+        for node in trees[path].body:
             if isinstance(node, ast.FunctionDef) and patch_arguments(node) is not None:
-                first = node.args.args[0].annotation
-                if isinstance(first, ast.Name) and first.id in imported:
-                    found.setdefault(imported[first.id], []).append(node)
+                name = local = f"{module_name(path)}.{first_annotation(node)}"
+                while name in origins:
+                    name = origins[name]
+                if name != local:
+                    found.setdefault(name, []).append(node)
     return found
 
 
-def origin(node: ast.ImportFrom, package: str) -> str:
-    "Full name of the module that `from ... import` names."
-    return resolve_name("." * node.level + (node.module or ""), package)
+def module_name(path: Path) -> str:
+    "Full name of the module or the package that a file holds."
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def first_annotation(node: ast.FunctionDef) -> str:
+    "The annotation of a function's first parameter; empty if there is none."
+    annotation = node.args.args[0].annotation if node.args.args else None
+    return ast.unparse(annotation) if annotation else ""
 
 
 def patch_arguments(node: ast.FunctionDef) -> set[str] | None:
@@ -217,7 +227,7 @@ class PatchPlugin(Plugin):
         return move_patches if fullname.startswith(f"{PACKAGE}.") else None
 
     def report_config_data(self, ctx: ReportConfigContext) -> Any:
-        "What others add to a module's classes: mypy's cache of it is stale where this differs."
+        "Patches by others of a module's classes: its cache is stale where they differ."
         return [
             [class_name, ast.unparse(node.args), ast.unparse(node.returns or node.args), node.name]
             for class_name, nodes in sorted(patches_of_others().items())

@@ -224,7 +224,7 @@ class Fluoroscopy:
     wire_diameter: float = 0.015
     wire_bend: float = 0.1  # 0: straight
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in _AT_LEAST_ZERO:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -263,7 +263,10 @@ def _simulate_one(
     line_integrals: Float[Tensor, "1 1 H W"], s: Fluoroscopy, seed: int
 ) -> SimulatedXRay:
     "One image, drawn with its own seed."
-    generator = lambda stage: torch.Generator().manual_seed(16 * seed + stage)
+
+    def generator(stage: int) -> torch.Generator:
+        return torch.Generator().manual_seed(16 * seed + stage)
+
     x = beer_lambert(line_integrals)
     field, tool = torch.ones_like(x), torch.zeros_like(x)
     courses = generator(0)

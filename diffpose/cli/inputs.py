@@ -22,24 +22,59 @@ if TYPE_CHECKING:
 class XRayOptions(Protocol):
     "Options of a command that reads an X-ray and a first pose."
 
-    xray: Path
-    sdd: float | None
-    delx: float | None
-    dely: float | None
-    x0: float
-    y0: float
-    intensity: str
-    dense: str | None
-    i0: float | None
-    frame: int | None
-    pose: Path | None
-    rotation: tuple[float, float, float] | None
-    translation: tuple[float, float, float] | None
-    convention: str
-    primary_angle: float | None
-    secondary_angle: float | None
-    source_to_patient: float | None
-    orientation: str | None
+    @property
+    def xray(self) -> Path: ...
+
+    @property
+    def sdd(self) -> float | None: ...
+
+    @property
+    def delx(self) -> float | None: ...
+
+    @property
+    def dely(self) -> float | None: ...
+
+    @property
+    def x0(self) -> float: ...
+
+    @property
+    def y0(self) -> float: ...
+
+    @property
+    def intensity(self) -> str: ...
+
+    @property
+    def dense(self) -> str | None: ...
+
+    @property
+    def i0(self) -> float | None: ...
+
+    @property
+    def frame(self) -> int | None: ...
+
+    @property
+    def pose(self) -> Path | None: ...
+
+    @property
+    def rotation(self) -> tuple[float, float, float] | None: ...
+
+    @property
+    def translation(self) -> tuple[float, float, float] | None: ...
+
+    @property
+    def convention(self) -> str: ...
+
+    @property
+    def primary_angle(self) -> float | None: ...
+
+    @property
+    def secondary_angle(self) -> float | None: ...
+
+    @property
+    def source_to_patient(self) -> float | None: ...
+
+    @property
+    def orientation(self) -> str | None: ...
 
 # %% ../../notebooks/api/cli/inputs.ipynb #a287101b
 def load_xray(
@@ -147,7 +182,7 @@ def load_inputs(
 ) -> tuple["XRay", FirstPose]:
     "The X-ray of a command and its first pose. Raises `ValueError` for what cannot be read."
     ways = _ways(o)
-    if ways.file:
+    if o.pose is not None:
         first = pose_from_file(o.pose, o.orientation)
         return load_xray(o, "PA", with_pose=False), first
     orientation = "AP" if o.orientation is None else orientation_of(o.orientation)

@@ -13,8 +13,9 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -90,7 +91,7 @@ def command(
         called.__name__, called.__doc__ = run.__name__, run.__doc__
         called.__module__, called.__qualname__ = run.__module__, run.__qualname__
         called.__annotations__ = {}
-        called.__signature__ = inspect.signature(options)
+        called.__dict__["__signature__"] = inspect.signature(options)
         return called
 
     return make
@@ -140,7 +141,7 @@ def flags_table(
     name: str,  # Of a command
 ) -> str:  # Markdown
     "Arguments and options of a command, in the order of its help page."
-    parameters = typer.main.get_command(app).commands[name].params
+    parameters: list[Any] = typer.main.get_group(app).commands[name].params
     lines = ["| flag | meaning | default |", "|:-----|:----------|:----|"]
     for p in parameters:
         if p.name == "help":
@@ -240,12 +241,23 @@ def orientation_of(
 class CTOptions(Protocol):
     "Options of a command that reads a CT."
 
-    ct: str
-    labelmap: Path | None
-    structures: Path | None
-    only: list[str] | None
-    density: str
-    bone_attenuation_multiplier: float
+    @property
+    def ct(self) -> str: ...
+
+    @property
+    def labelmap(self) -> Path | None: ...
+
+    @property
+    def structures(self) -> Path | None: ...
+
+    @property
+    def only(self) -> list[str] | None: ...
+
+    @property
+    def density(self) -> str: ...
+
+    @property
+    def bone_attenuation_multiplier(self) -> float: ...
 
 # %% ../../notebooks/api/cli/options.ipynb #83c2b088
 def is_example(
@@ -260,9 +272,8 @@ def is_example(
         raise ValueError(
             "--labelmap and --structures go with a CT of your own; the example has its own"
         )
-    paths = {"--labelmap": o.labelmap, "--structures": o.structures}
-    if not example:
-        paths = {"the CT": o.ct} | paths
+    paths: dict[str, str | Path | None] = {} if example else {"the CT": o.ct}
+    paths |= {"--labelmap": o.labelmap, "--structures": o.structures}
     for name, path in paths.items():
         if path is not None and not Path(path).exists():
             raise FileNotFoundError(f"{name}: nothing at {path}")
@@ -270,7 +281,7 @@ def is_example(
 
 
 def as_labels(
-    names: list[str],  # Structures, groups, or numbers in digits
+    names: Sequence[str],  # Structures, groups, or numbers in digits
 ) -> list[str | int]:
     "Structures as `data.read` takes them."
     return [int(name) if name.isdigit() else name for name in names]
@@ -283,15 +294,15 @@ def read_ct(
     "The CT of a command."
     from diffpose.data import load_example_ct, read
 
-    options = dict(
+    reader: Callable[..., Subject] = load_example_ct
+    if not is_example(o):
+        reader = partial(read, o.ct, o.labelmap, structures=o.structures)
+    return reader(
         labels=as_labels(o.only) if o.only else None,
         orientation=orientation,
         bone_attenuation_multiplier=o.bone_attenuation_multiplier,
         density=o.density,
     )
-    if is_example(o):
-        return load_example_ct(**options)
-    return read(o.ct, o.labelmap, structures=o.structures, **options)
 
 # %% ../../notebooks/api/cli/options.ipynb #d2564215
 def default_translation(
@@ -320,4 +331,5 @@ def euler_pose(
     from diffpose.pose import RigidTransform
 
     default = default_translation(orientation, sdd)
-    return RigidTransform.from_euler(rotation or [0.0] * 3, translation or default, convention)
+    angles = [0.0] * 3 if rotation is None else list(rotation)
+    return RigidTransform.from_euler(angles, list(translation or default), convention)

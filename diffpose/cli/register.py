@@ -289,8 +289,16 @@ def _register(o: RegisterOptions) -> "RegistrationResult":
     result = _search(o, drr, xray, first.pose, unknown)
     typer.echo(repr(result))
     _say("pose", _in_words(result.pose, o.convention, first.orientation))
-    options = dict(convention=o.convention, animation=not o.no_animation)
-    names = write_report(o.out, result, drr, xray, before, full.intrinsics, **options)
+    names = write_report(
+        o.out,
+        result,
+        drr,
+        xray,
+        before,
+        full.intrinsics,
+        convention=o.convention,
+        animation=not o.no_animation,
+    )
     _say("wrote", f"{', '.join(names)} in {o.out}")
     return result
 

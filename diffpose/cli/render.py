@@ -7,6 +7,7 @@ __all__ = ['FORMATS', 'check_destination', 'save_image', 'structure_ids', 'rende
 
 # %% ../../notebooks/api/cli/render.ipynb #7ab4f405
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -103,7 +104,7 @@ _WRITERS = {".png": _write_png, ".tif": _write_tiff, ".tiff": _write_tiff, ".npy
 
 # %% ../../notebooks/api/cli/render.ipynb #48094c31
 def structure_ids(
-    names: list[str],  # Of `--show`
+    names: Sequence[str],  # Of `--show`
     subject: "Subject",
 ) -> list[list[int]]:
     "Labels of each structure to draw."
@@ -124,6 +125,7 @@ def render_channels(
     shown: list[list[int]],  # Labels of each structure
 ) -> "np.ndarray":  # [1 + n, H, W]
     "The X-ray of a pose, and that of each structure alone."
+    import torch
 
     source, target = drr.rays(pose)
     volumes = [drr.density]

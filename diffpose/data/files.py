@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from torch import Tensor
-from torchio import LabelMap, ScalarImage
+from torchio import Image, LabelMap, ScalarImage
 
 # %% auto #0
 __all__ = ['ACCEPTED', 'load_image', 'on_grid']
@@ -70,9 +71,9 @@ def _check_spacing(
 _INTEGERS = {("u", 1): np.uint8, ("i", 1): np.int8, ("i", 2): np.int16}
 
 
-def _read_nifti(path: Path) -> tuple[Tensor, np.ndarray]:
+def _read_nifti(path: str | Path) -> tuple[Tensor, np.ndarray]:
     "Voxels [C, X, Y, Z] and affine of a NIfTI file. Raises an error if voxels are missing."
-    image = nib.load(path)
+    image: Any = nib.load(path)  # typed as a file that may have no voxels
     data = np.asanyarray(image.dataobj)
     kind, size = data.dtype.kind, data.dtype.itemsize
     if kind not in "fiub":
@@ -84,21 +85,24 @@ def _read_nifti(path: Path) -> tuple[Tensor, np.ndarray]:
     return torch.from_numpy(np.array(data, dtype=dtype, order="C")), image.affine
 
 # %% ../../notebooks/api/data/files.ipynb #963fdb89
+_Kind = TypeVar("_Kind", bound=Image)
+
+
 def load_image(
-    image: str | Path | ScalarImage | LabelMap,
+    image: str | Path | Image,
     name: str,  # Of the argument, for errors
-    kind: type[ScalarImage] | type[LabelMap],
-) -> ScalarImage | LabelMap:
+    kind: type[_Kind],  # `ScalarImage` or `LabelMap`
+) -> _Kind:
     "A loaded torchio image from a path or an image. Errors name the argument."
     if isinstance(image, (str, Path)):
         image = _read_file(Path(image).expanduser(), name, kind)
-    elif not isinstance(image, kind):
+    if not isinstance(image, kind):
         raise TypeError(f"{name} must be {ACCEPTED} ({kind.__name__}), got {type(image).__name__}")
     _check_image(image, name)
     return image
 
 
-def _read_file(path: Path, name: str, kind: type) -> ScalarImage | LabelMap:
+def _read_file(path: Path, name: str, kind: type[_Kind]) -> _Kind:
     "The image of a file or of a folder."
     if not path.exists():
         raise FileNotFoundError(f"{name}: nothing at {path}; accepted: {ACCEPTED}")
@@ -117,7 +121,7 @@ def _read_file(path: Path, name: str, kind: type) -> ScalarImage | LabelMap:
     return image
 
 
-def _check_image(image: ScalarImage | LabelMap, name: str) -> None:
+def _check_image(image: Image, name: str) -> None:
     "Raise `ValueError` unless the image is one finite 3D grid."
     channels, *shape = image.data.shape
     if channels != 1 or min(shape) < 2:

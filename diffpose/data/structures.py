@@ -22,7 +22,8 @@ def read_structures(
 ) -> dict[str, list[int]]:  # Labels of each structure, and of each group
     "Names of the labels in a label map."
     rows = _read_rows(path)
-    names, groups = {}, {}
+    names: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for row in rows:
         number = (row["id"] or "").strip()
         if not number.isdigit():
@@ -38,7 +39,7 @@ def read_structures(
 def _read_rows(path: str | Path) -> list[dict[str, str]]:
     "Rows of a CSV with columns `structure` and `id`."
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except UnicodeDecodeError as error:
         raise ArgumentError(

@@ -138,7 +138,7 @@ def read(
         fiducials = None if fiducials is None else fiducials - fiducials.new_tensor(isocentre)
     affine = motion @ source.affine
     hu, values = source.data, DENSITIES[density](source.data, bone_attenuation_multiplier)
-    if labels is not None:
+    if labels is not None and mask is not None:
         hu, values = _keep_structures(hu, values, mask, labels, structures)
     if mask is not None:
         mask.affine = affine

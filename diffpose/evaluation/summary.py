@@ -144,7 +144,6 @@ def compare(
             got = type(pair).__name__
             raise TypeError(f"methods[{name!r}] must be (errors, seconds), got {got}")
     summaries = {
-        name: summarize(errors, seconds, thresholds)
-        for name, (errors, seconds) in methods.items()
+        name: summarize(errors, seconds, thresholds) for name, (errors, seconds) in methods.items()
     }
     return Comparison(summaries)

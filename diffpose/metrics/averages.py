@@ -26,6 +26,8 @@ class _SimilarityMetric(Metric):
     is_differentiable = True
     higher_is_better = True
     full_state_update = False  # the value of a batch takes one pass
+    loss: Tensor
+    count: Tensor
 
     def __init__(self, similarity: torch.nn.Module, **kwargs: Any):
         super().__init__(**kwargs)

@@ -76,7 +76,10 @@ def _merge(a: _Moments, b: _Moments, n: int, k: int) -> _Moments:
     "Moments of windows of `n + k` pixels from those of their two parts."
     d1, d2 = b.mean1 - a.mean1, b.mean2 - a.mean2
     share = k / (n + k)
-    plus = lambda s, m, d, e: torch.addcmul(s + m, d, e, value=n * share)
+
+    def plus(s: Tensor, m: Tensor, d: Tensor, e: Tensor) -> Tensor:
+        return torch.addcmul(s + m, d, e, value=n * share)
+
     return _Moments(
         torch.lerp(a.mean1, b.mean1, share),
         torch.lerp(a.mean2, b.mean2, share),
@@ -88,7 +91,8 @@ def _merge(a: _Moments, b: _Moments, n: int, k: int) -> _Moments:
 
 def _windows(moments: _Moments, dim: int, length: int, size: int = 1) -> _Moments:
     "Moments of all windows of `length` along `dim`, from those of windows of `size` pixels."
-    result, n = None, 0  # windows of length n, the sum of the powers of two so far
+    # windows of length n, the sum of the powers of two so far: none yet
+    result, n = moments, 0
     k = 1  # `moments` are those of windows of length k, a power of two
     while True:
         if length & k:
@@ -205,6 +209,9 @@ class MultiscaleNormalizedCrossCorrelation2d(torch.nn.Module):
 # %% ../../notebooks/api/metrics/correlation.ipynb #b53a4228
 class GradientNormalizedCrossCorrelation2d(NormalizedCrossCorrelation2d):
     "Normalised cross-correlation of blurred images' derivatives along rows and columns."
+
+    gaussian: Tensor
+    sobel: Tensor
 
     def __init__(
         self,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,11 @@ def _counts(
 
 class MutualInformation(torch.nn.Module):
     "Mutual information of two batches of images with values in [0, 1], over all their channels."
+
+    sigma: Tensor
+    bins: Tensor
+    epsilon: float
+    normalize: bool
 
     def __init__(
         self,
@@ -63,7 +69,7 @@ class MutualInformation(torch.nn.Module):
         "Raises `ValueError` if shapes differ."
         x1, x2 = (x.flatten(1)[..., None] for x in check_images(x1, x2))
         block = max(1, 2**22 // max(1, len(x1) * len(self.bins)))
-        totals = (0.0, 0.0, 0.0)
+        totals: list[Any] = [0.0, 0.0, 0.0]  # tensors after the first block
         for a, b in zip(x1.split(block, dim=1), x2.split(block, dim=1)):
             counts = recompute(_counts, a, b, self.bins, self.sigma)
             totals = [total + count for total, count in zip(totals, counts)]

@@ -5,6 +5,8 @@
 # %% ../../notebooks/api/raytrace/reference.ipynb #4affff3f
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce as fold
 from itertools import product
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 __all__ = ['Samples', 'siddon', 'chord', 'trilinear']
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #006451b8
-def _crossings(source: Tensor, target: Tensor, first: float, last) -> Tensor:
+def _crossings(source: Tensor, target: Tensor, first: float, last: Sequence[float]) -> Tensor:
     """Sorted crossings with the planes `first`, `first` + 1, ..., `last[j]` of each axis j.
 
     They are clamped to the ray; [B, N, K].
@@ -58,7 +60,7 @@ def _samples(
     return Samples(rays, points[counts], weight[counts])
 
 
-def _flat_index(voxels: Tensor, shape, rays: Tensor, rays_per_image: int) -> Tensor:
+def _flat_index(voxels: Tensor, shape: Sequence[int], rays: Tensor, rays_per_image: int) -> Tensor:
     """Positions of voxels [M, 3] in a flattened grid [X, Y, Z].
 
     Or in one of [B, X, Y, Z], with a grid for each image.
@@ -93,12 +95,16 @@ def _accumulate(
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #b466dff2
 def _in_chunks(
-    f, source: Tensor, target: Tensor, samples_per_ray: int, budget: int = 2**20
+    f: Callable[[Tensor, Tensor], Tensor],
+    source: Tensor,
+    target: Tensor,
+    samples_per_ray: int,
+    budget: int = 2**20,
 ) -> Tensor:
     "Concatenate `f(source, target)` over chunks of rays of at most `budget` samples each."
     B, N = target.shape[:2]
     size = max(1, budget // max(1, B * samples_per_ray))
-    if N <= size:
+    if size >= N:
         return f(source, target)
     again = torch.is_grad_enabled()
     parts = []
@@ -120,7 +126,7 @@ def siddon(
     "Exact integrals of a piecewise constant volume."
     high = torch.tensor(volume.shape[-3:], dtype=target.dtype, device=target.device) - 0.5
 
-    def trace(source, target):
+    def trace(source: Tensor, target: Tensor) -> Tensor:
         B, N = target.shape[:2]
         alpha = _crossings(source, target, -0.5, [n - 0.5 for n in volume.shape[-3:]])
         middle = (alpha[..., 1:] + alpha[..., :-1]) / 2
@@ -138,7 +144,7 @@ def siddon(
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #745cbf8a
 def chord(
-    shape,  # X, Y, Z
+    shape: Sequence[int],  # X, Y, Z
     source: Tensor,  # [B, 1, 3] or [B, N, 3], voxel coordinates
     target: Tensor,  # [B, N, 3]
 ) -> Tensor:  # The fraction of each segment that lies inside the grid, [B, N]
@@ -159,26 +165,30 @@ def _gauss_nodes(alpha: Tensor) -> tuple[Tensor, Tensor]:
     return nodes, torch.cat([half, half], -1)
 
 
-def _nodes(source: Tensor, target: Tensor, shape, n_points: int | None) -> tuple[Tensor, Tensor]:
+def _nodes(
+    source: Tensor, target: Tensor, shape: Sequence[int], n_points: int | None
+) -> tuple[Tensor, Tensor]:
     "Sample positions alpha and their weights, [B, N, K]."
     if n_points is None:
         return _gauss_nodes(_crossings(source, target, -1.0, shape))
-    options = dict(dtype=target.dtype, device=target.device)
+    dtype, device = target.dtype, target.device
     d = target - source
     safe = torch.where(target == source, 1e-30, d)
-    a = (torch.tensor(shape, **options) - source) / safe
-    b = (-torch.ones(3, **options) - source) / safe
+    a = (torch.tensor(shape, dtype=dtype, device=device) - source) / safe
+    b = (-torch.ones(3, dtype=dtype, device=device) - source) / safe
     enter = torch.minimum(a, b).amax(-1, True).clamp(0, 1)
     leave = torch.maximum(a, b).amin(-1, True).clamp(0, 1)
     has_length = (target != source).any(-1, True)
     span = (leave - enter).clamp(min=0) * has_length  # no length, no integral
-    steps = torch.linspace(0, 1, n_points, **options)
+    steps = torch.linspace(0, 1, n_points, dtype=dtype, device=device)
     weight = span / (n_points - 1)
     return enter + span * steps, weight.expand(*span.shape[:-1], n_points)
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #2286ce1b
-def _with_critical_points(alpha: Tensor, value) -> tuple[Tensor, Tensor]:
-    """Crossings [B, N, K] and, between them, the critical points of the cubic through `value(alpha)`.
+def _with_critical_points(
+    alpha: Tensor, value: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Crossings [B, N, K] and, between them, critical points of the cubic through `value(alpha)`.
 
     With them, which of these exist, as 0 or 1.
     """
@@ -196,10 +206,14 @@ def _with_critical_points(alpha: Tensor, value) -> tuple[Tensor, Tensor]:
     return torch.cat(alphas, dim=-1), torch.cat(exist, dim=-1)
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #cc3163a7
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return fold(torch.add, parts)
+
+
 class _Padded:
     "A volume in a border of zeros, and its labels in one of -1."
 
-    def __init__(self, volume: Tensor, labels: Tensor | None):
+    def __init__(self, volume: Tensor, labels: Tensor | None) -> None:
         self.shape = [n + 2 for n in volume.shape[-3:]]
         self.batched = [*volume.shape[:-3], *self.shape]
         self.values = torch.nn.functional.pad(volume, [1] * 6).flatten()
@@ -207,7 +221,7 @@ class _Padded:
         if labels is not None:
             self.labels = torch.nn.functional.pad(labels, [1] * 6, value=-1).flatten()
 
-    def corners(self, points: Tensor, rays: Tensor, n_rays: int):
+    def corners(self, points: Tensor, rays: Tensor, n_rays: int) -> Iterator[tuple[Tensor, Tensor]]:
         "Each corner's part of the values at `points` [M, 3], and the position of its voxel."
         base = points.detach().floor()
         fraction = points - base
@@ -220,7 +234,7 @@ class _Padded:
             yield part, _flat_index(voxels, self.shape, rays, n_rays)
 
     def interpolate(self, points: Tensor, rays: Tensor, n_rays: int) -> Tensor:
-        return sum(part for part, _ in self.corners(points, rays, n_rays))
+        return _total(part for part, _ in self.corners(points, rays, n_rays))
 
     def nearest_label(self, points: Tensor, rays: Tensor, n_rays: int) -> Tensor | None:
         if self.labels is None:
@@ -245,12 +259,12 @@ def trilinear(
     padded, shape = _Padded(volume, labels), volume.shape[-3:]
     high = torch.tensor(shape, dtype=target.dtype, device=target.device)
 
-    def trace(source, target):
+    def trace(source: Tensor, target: Tensor) -> Tensor:
         B, N = target.shape[:2]
         size = B, n_channels, N
 
         @torch.no_grad()
-        def value(alpha):
+        def value(alpha: Tensor) -> Tensor:
             points = _points(source, target, alpha).flatten(0, -2)
             inside = ((points >= -1) & (points <= high)).all(-1)
             rays = torch.arange(B * N, device=alpha.device).repeat_interleave(alpha.shape[-1])
@@ -263,7 +277,7 @@ def trilinear(
             alpha, weight = _nodes(source, target, shape, n_points)
         rays, points, weight = _samples(source, target, alpha, weight, -1.0, high)
         if padded.labels is not None and reduce == "sum":
-            return sum(
+            return _total(
                 _accumulate(part * weight, rays, padded.labels[index], size, reduce)
                 for part, index in padded.corners(points, rays, N)
             )

@@ -106,6 +106,10 @@ def _normalize(z: Float[Tensor, "K Q G M"], w: Tensor, floor: float | Tensor) ->
     return _Unit(x, J, norm.isfinite())
 
 # %% ../../notebooks/api/similarity/residuals.ipynb #b771916e
+def _sum(parts: list[Tensor]) -> Tensor:
+    return sum(parts[1:], start=parts[0])
+
+
 class Linearization:
     """Residuals and their derivatives for K images.
 
@@ -120,11 +124,12 @@ class Linearization:
         weights: list[Float[Tensor, "K 1 G M"]],
     ):
         self.residuals, self.features, self.weights = residuals, features, weights
-        self.scales, self.r, self.J = [], [], []
-        total = sum(residuals.parts.values())
-        self.cost_on_device = 0.0
-        for k, alpha in enumerate(residuals.parts.values()):
-            self.cost_on_device = self.cost_on_device + self._add(k, alpha / total)
+        self.scales: list[Tensor] = []
+        self.r: list[Tensor] = []
+        self.J: list[Tensor] = []
+        parts = residuals.parts.values()
+        total = sum(parts)
+        self.cost_on_device = _sum([self._add(k, alpha / total) for k, alpha in enumerate(parts)])
 
     def _add(self, k: int, alpha: float) -> Float[Tensor, "K"]:
         "Compare part k of the mixture; its cost."
@@ -150,12 +155,12 @@ class Linearization:
 
     def normal_equations(self) -> tuple[Float[Tensor, "K P"], Float[Tensor, "K P P"]]:
         "Gradient of the cost and its Gauss-Newton Hessian, float64, on the CPU."
-        gradient = hessian = 0
+        gradients, hessians = [], []
         for a, w, r, J in zip(self.scales, self.weights, self.r, self.J):
             weighted, J = (a * w * J).flatten(2), J.flatten(2)
-            hessian = hessian + (weighted @ J.mT).double()
-            gradient = gradient + (weighted @ r.flatten(2).mT)[..., 0].double()
-        return gradient.cpu(), hessian.cpu()
+            hessians.append((weighted @ J.mT).double())
+            gradients.append((weighted @ r.flatten(2).mT)[..., 0].double())
+        return _sum(gradients).cpu(), _sum(hessians).cpu()
 
 # %% ../../notebooks/api/similarity/residuals.ipynb #8b6dca70
 def linearize_features(

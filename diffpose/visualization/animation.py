@@ -40,7 +40,7 @@ def _palette(color: str) -> UInt8[np.ndarray, "88 3"]:
     return (255 * table).round().astype(np.uint8)
 
 
-def _to_index(img: Tensor, low: float, high: float, n: int) -> np.ndarray:
+def _to_index(img: Tensor, low: float | Tensor, high: float | Tensor, n: int) -> np.ndarray:
     "Numbers from 0 to n - 1 for values from low to high."
     span = max(float(high - low), 1e-30)
     index = ((img - low) / span * (n - 1)).round().clamp(0, n - 1)

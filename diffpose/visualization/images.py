@@ -5,6 +5,9 @@
 # %% ../../notebooks/api/visualization/images.ipynb #02189600
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -36,21 +39,22 @@ def _axes(
     title: str | list[str] | None,
 ) -> tuple[list[Axes], list[str | None]]:
     "One axis and one title for each image."
+    grid: Any = axs
     if axs is None:
-        _, axs = plt.subplots(ncols=n_images, figsize=(10, 5), squeeze=False)
-    axs = list(np.ravel(axs))
-    one_for_all = title is None or isinstance(title, str)
-    titles = [title] * n_images if one_for_all else list(title)
-    if len(axs) != n_images or len(titles) != n_images:
-        came = f"{len(axs)} axes and {len(titles)} titles"
+        _, grid = plt.subplots(ncols=n_images, figsize=(10, 5), squeeze=False)
+    places: list[Axes] = list(np.ravel(grid))
+    titles: list[str | None]
+    titles = [title] * n_images if title is None or isinstance(title, str) else list(title)
+    if len(places) != n_images or len(titles) != n_images:
+        came = f"{len(places)} axes and {len(titles)} titles"
         raise ValueError(f"img holds {n_images} images, got {came}")
-    return axs, titles
+    return places, titles
 
 # %% ../../notebooks/api/visualization/images.ipynb #ae5f0dbd
 def _number_ends(ax: Axes, height: int, width: int) -> None:
     "Number the first and the last row and column."
-    ax.set_xticks([0, width - 1], labels=[1, width])
-    ax.set_yticks([0, height - 1], labels=[1, height])
+    ax.set_xticks([0, width - 1], labels=["1", str(width)])
+    ax.set_yticks([0, height - 1], labels=["1", str(height)])
 
 
 def plot_drr(
@@ -59,7 +63,7 @@ def plot_drr(
     ticks: bool = True,  # Number the first and the last row and column
     axs: Axes | list[Axes] | None = None,  # Where to draw; a new figure if None
     cmap: str = "gray",
-    **imshow_kwargs,  # Passed to `Axes.imshow`
+    **imshow_kwargs: Any,  # Passed to `Axes.imshow`
 ) -> list[Axes]:
     "Draw X-rays side by side; images of several channels with their structures over them."
     check_image(img)
@@ -69,7 +73,7 @@ def plot_drr(
     for image, ax, text in zip(img, axs, titles):
         ax.imshow(image[0].detach().cpu(), cmap=cmap, **imshow_kwargs)
         ax.xaxis.tick_top()
-        ax.set_xlabel(text)
+        ax.set_xlabel(text or "")
         if ticks:
             _number_ends(ax, *img.shape[-2:])
         else:
@@ -107,7 +111,7 @@ def plot_img_and_mask(
     axs: Axes | list[Axes] | None = None,  # Where to draw; a new figure if None
     cmap: str = "gray",
     alpha: float = 0.5,
-    **imshow_kwargs,  # Passed to `Axes.imshow`
+    **imshow_kwargs: Any,  # Passed to `Axes.imshow`
 ) -> list[Axes]:
     "Draw the sum of the channels, and all channels but the first in colour over it."
     check_image(img)
@@ -183,16 +187,16 @@ def edges(
     """
     _check_edges(img, sigma, quantile)
     size = _gaussian_size(sigma)
-    blur = dict(kernel_size=(size, size), sigma=(sigma, sigma), eps=1e-12)
+    find = partial(canny, kernel_size=(size, size), sigma=(sigma, sigma), eps=1e-12)
     img = img.detach().float()
     img = img - img.amin((1, 2, 3), keepdim=True)
     img = img / img.amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(img.dtype).tiny)
     # thousands of small operations, each of which would wait for a busy core
     with single_threaded(img):
-        ridges = canny(img, hysteresis=False, **blur)[0]
+        ridges = find(img, hysteresis=False)[0]
         strong = torch.stack([_strong(ridge, quantile) for ridge in ridges])
         img = img / (2 * strong[:, None, None, None])
-        return canny(img, 0.25, 0.5, **blur)[1] > 0
+        return find(img, 0.25, 0.5)[1] > 0
 
 # %% ../../notebooks/api/visualization/images.ipynb #ea6c5d2a
 def overlay_edges(
@@ -204,7 +208,7 @@ def overlay_edges(
     quantile: float = 0.7,  # Of `edges`
     title: str | list[str] | None = None,  # One for all, or one for each image
     ticks: bool = False,  # Number the first and the last row and column
-    **imshow_kwargs,  # Passed to `Axes.imshow` for the X-ray
+    **imshow_kwargs: Any,  # Passed to `Axes.imshow` for the X-ray
 ) -> list[Axes]:
     "Draw the edges of a rendering over the X-ray: they lie on its edges where the pose is right."
     check_gray(xray=xray, drr_img=drr_img)

@@ -46,7 +46,7 @@ def plot_registration(
     before: Float[Tensor, "1 1 H W"],  # Rendered at the first pose
     after: Float[Tensor, "1 1 H W"],  # Rendered at the registered pose
     titles: list[str] | None = None,  # Six, row by row
-    **kwargs,  # `color`, `sigma` and `quantile` of `overlay_edges`
+    **kwargs: Any,  # `color`, `sigma` and `quantile` of `overlay_edges`
 ) -> Figure:
     "X-ray, first pose, registered pose; below them the edges of both, and the difference left."
     check_gray(xray=xray, before=before, after=after)
@@ -254,7 +254,7 @@ def covariance_ellipse(
     cov: Float[Tensor, "2 2"],  # Covariance of the two numbers
     n_sigma: float = 2.0,  # Half axes [standard deviations]
     ax: Axes | None = None,  # A new figure if None
-    **kwargs,  # Passed to `matplotlib.patches.Ellipse`
+    **kwargs: Any,  # Passed to `matplotlib.patches.Ellipse`
 ) -> Ellipse:
     """Draw the ellipse of points that lie `n_sigma` from the mean.
 
@@ -271,9 +271,11 @@ def covariance_ellipse(
     angle = float(torch.rad2deg(torch.atan2(principal.direction[1], principal.direction[0])))
     if ax is None:
         _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
-    style = {"linewidth": 2, "fill": False}
+    style: dict[str, Any] = {"linewidth": 2, "fill": False}
     style |= {} if "color" in kwargs else {"edgecolor": COLORS[5]}
     style |= normalize_kwargs(kwargs, Ellipse)
-    ellipse = ax.add_patch(Ellipse(mean.tolist(), width, height, angle=angle, **style))
+    x, y = mean.tolist()
+    ellipse = Ellipse((x, y), width, height, angle=angle, **style)
+    ax.add_patch(ellipse)
     ax.autoscale_view()
     return ellipse

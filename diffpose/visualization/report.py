@@ -46,7 +46,8 @@ def pose_facts(
     rotation, translation = pose.to_euler(convention)
     # the frame of PA is a mirror image of the camera's
     signs = (-1 if subject.orientation == "PA" else 1, 1)
-    camera = replace(intrinsics, signs=signs, **result.intrinsics)
+    found: dict[str, Any] = dict(result.intrinsics)
+    camera = replace(intrinsics, signs=signs, **found)
     extrinsic = extrinsic_from_pose(pose.double(), camera, subject)
     return {
         "matrix": pose.matrix[0].tolist(),
@@ -97,7 +98,7 @@ def of_height(
 
 
 @contextmanager
-def _detector(drr: DRR, **numbers: float) -> Iterator[None]:
+def _detector(drr: DRR, **numbers: Any) -> Iterator[None]:
     "Let a DRR have another detector inside the block."
     names = ("sdd", "height", "width", "delx", "dely", "x0", "y0")
     old = {name: getattr(drr.detector, name) for name in names}

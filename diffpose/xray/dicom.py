@@ -38,7 +38,7 @@ def pose_from_angles(
 # %% ../../notebooks/api/xray/dicom.ipynb #e6e467c4
 class _Tag(NamedTuple):
     keywords: tuple[str, ...]  # Where a number is found
-    index: int | None = None  # Which of several values it is
+    which: int | None = None  # Of several values
 
 
 TAGS = {  # by the argument of `read_xray`
@@ -136,7 +136,7 @@ def _without(name: str, header: Header | None, missing: list[str]) -> str:
     if header is None:
         names = ", ".join(argument for argument in missing if argument != "dely")
         return f"{name} says nothing about its geometry: give {names}"
-    arguments = {}
+    arguments: dict[str, list[str]] = {}
     for argument in missing:
         arguments.setdefault(TAGS[argument].keywords[0], []).append(argument)
     lacks = [f"{tag} (give {' and '.join(names)})" for tag, names in arguments.items()]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from PIL import Image
 
 from ..errors import ArgumentError
@@ -108,7 +108,7 @@ def read_pixels(
     frame: int | None,  # Which of several frames
 ) -> Pixels:  # float64 [H, W], and the largest value that pixels could have
     "Pixels of a file. Raises `ValueError` if they are no image."
-    if kind == FileKind.DICOM:
+    if header is not None:
         values, top = dicom_pixels(header)
     else:
         reader = _read_picture if kind == FileKind.PICTURE else _read_array
@@ -265,10 +265,11 @@ def read_xray(
         pose = _first_pose(numbers, orientation) if from_angles else None
     values, top = read_pixels(path, kind, header, frame)
     sdd, delx, dely = (numbers[name] for name in DETECTOR)
-    field = None if header is None else open_field(header, *values.shape, dely / delx)
+    height, width = values.shape
+    field = None if header is None else open_field(header, height, width, dely / delx)
     return XRay(
         image=to_line_integrals(values, meaning, i0, top),
-        intrinsics=Intrinsics(sdd, delx, dely, x0, y0, *values.shape),
+        intrinsics=Intrinsics(sdd, delx, dely, x0, y0, height, width),
         pose=pose,
         mask=_valid_pixels(field, mask, values.shape),
         orientation=None if pose is None else orientation,

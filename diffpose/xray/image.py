@@ -34,7 +34,7 @@ class XRay:
     orientation: str | None = None  # Frame of `pose`, as in `data.read`; None if there is no pose
     name: str = ""  # Where it came from
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         expected = 1, 1, self.intrinsics.height, self.intrinsics.width
         for name, value in (("image", self.image), ("mask", self.mask)):
             if value is not None and tuple(value.shape) != expected:
@@ -159,11 +159,15 @@ def to_line_integrals(
     values: Float[np.ndarray, "H W"],
     meaning: PixelMeaning,
     i0: float | None = None,  # Raw intensity without a patient, as in `log_transform`
-    top: float
-    | None = None,  # Largest value that pixels could have, of raw pixels high where dense
+    # Largest value that pixels could have, of raw pixels high where dense
+    top: float | None = None,
 ) -> Float[Tensor, "1 1 H W"]:  # float32
     "Pixels to line integrals."
     x = torch.from_numpy(values)[None, None]
     if meaning.log:
         return (x if meaning.dense_is_high else x.max() - x).float()
-    return log_transform(top - x if meaning.dense_is_high else x, i0).float()
+    if not meaning.dense_is_high:
+        return log_transform(x, i0).float()
+    if top is None:
+        raise ArgumentError("top must be given for raw pixels that are high where dense", "top")
+    return log_transform(top - x, i0).float()

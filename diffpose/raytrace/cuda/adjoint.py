@@ -5,6 +5,7 @@
 # %% ../../../notebooks/api/raytrace/cuda/adjoint.ipynb #b0f4dcec
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -165,7 +166,9 @@ def _times_power(x: Tensor, exponent: Tensor) -> Tensor:
 
 def backproject(
     grad: Tensor,  # Gradient of the image, [B, C, N]
-    shape,  # Of the result: [X, Y, Z] or [1, X, Y, Z], a sum over images, or [B, X, Y, Z]
+    shape: Sequence[
+        int
+    ],  # Of the result: [X, Y, Z] or [1, X, Y, Z], a sum over images, or [B, X, Y, Z]
     source: Tensor,  # As given to `project`
     target: Tensor,
     labels: Tensor | None = None,

@@ -5,7 +5,7 @@
 # %% ../../../notebooks/api/raytrace/cuda/launch.ipynb #77a96577
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,13 +65,13 @@ def _contiguous_labels(labels: Tensor) -> Tensor:
 
 
 def _launch(
-    kernel,
+    kernel: Any,  # Of Triton
     volume: Tensor,  # [Bv, X, Y, Z], read or written
     labels: Tensor | None,
     rays: Rays,
     output: Tensor | tuple,  # What else the kernel reads or writes
     rule: Rule,
-    **options,  # What else is known when the kernel is compiled
+    **options: Any,  # What else is known when the kernel is compiled
 ) -> None:
     "Start a kernel for all rays, on the device of the rays."
     B, N = rays.target.shape[:2]

@@ -205,7 +205,7 @@ def _find_in_cells(density, output, ray, LABELS: tl.constexpr):
     position, _, n_cells = _begin(ray, _EXACT)
     side = ray.span.left
     best = Best(position.x * 0, position.x * 0, side * 0, side * 0 - 1)
-    for i in range(0, tl.max(n_cells)):
+    for i in range(tl.max(n_cells)):
         inside, x = position.x < ray.span.end, position.x
         next_side = _walk(position, ray)[1]
         cell, position = _cell(i, position, ray, 0.0, _EXACT)

@@ -133,9 +133,9 @@ def _pixel_sampled(sums, ray, step, inverse):
     weight = width * step
     of = Range(enter, enter + width, width, weight)
     late = weight * ray.length * _along_ray(ray, U)
-    all = weight * ray.length * _along_ray(ray, S)
+    whole = weight * ray.length * _along_ray(ray, S)
     leaves = late + step * sums.V
-    enters = all - late - step * sums.V
+    enters = whole - late - step * sums.V
     i = _inverses(ray, inverse)
     e = _on_axis(span.entered, _scale(i, enters))
     l = _on_axis(span.left, _scale(i, leaves))

@@ -304,8 +304,8 @@ def _span(origin, length, last, half, slab1, slab2, keep):
 @triton.jit
 def _steps(axes, signs, n, shape, WIDE: tl.constexpr):
     "Steps in memory along the axes of the frame, and the first voxel; `WIDE` if they need 64 bits."
-    slice = shape.x1.to(tl.int64) * shape.x2 if WIDE else shape.x1 * shape.x2
-    step = _along(axes, Vector(slice, shape.x2, 1))
+    per_slice = shape.x1.to(tl.int64) * shape.x2 if WIDE else shape.x1 * shape.x2
+    step = _along(axes, Vector(per_slice, shape.x2, 1))
     base0 = tl.where(signs.x0 < 0, (n.x0 - 1) * step.x0, 0)
     base1 = tl.where(signs.x1 < 0, (n.x1 - 1) * step.x1, 0)
     base2 = tl.where(signs.x2 < 0, (n.x2 - 1) * step.x2, 0)
