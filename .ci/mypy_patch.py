@@ -143,10 +143,10 @@ def first_annotation(node: ast.FunctionDef) -> str:
 def patch_arguments(node: ast.FunctionDef) -> set[str] | None:
     "Names of the arguments of a function's `@patch`; None if it has no such decorator."
     for decorator in node.decorator_list:
-        call = isinstance(decorator, ast.Call)
-        name = decorator.func if call else decorator
+        call = decorator if isinstance(decorator, ast.Call) else None
+        name = call.func if call else decorator
         if isinstance(name, ast.Name) and name.id == "patch":
-            return {str(keyword.arg) for keyword in decorator.keywords} if call else set()
+            return {str(keyword.arg) for keyword in call.keywords} if call else set()
     return None
 
 

@@ -6,15 +6,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from nbconvert.exporters import MarkdownExporter
-from nbformat import read
+from nbformat import NotebookNode, read
 from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _shown(cell):
+def _shown(cell: NotebookNode) -> NotebookNode:
     "A cell that hides its code, as the Markdown that it gives."
     if not cell.source.startswith("#| echo: false"):
         return cell
@@ -23,7 +24,7 @@ def _shown(cell):
     )
 
 
-def readme():
+def readme() -> tuple[str, dict[str, bytes]]:
     "Text of the README, and the pictures that it shows by their path from the root."
     notebook = read(ROOT / "notebooks" / "index.ipynb", as_version=4)
     notebook.cells = [
@@ -31,7 +32,7 @@ def readme():
     ]
     notebook.metadata["language_info"] = {"name": "python"}
     exporter = MarkdownExporter()
-    resources = {"output_files_dir": "index_files", "unique_key": "index"}
+    resources: dict[str, Any] = {"output_files_dir": "index_files", "unique_key": "index"}
     text, resources = exporter.from_notebook_node(notebook, resources=resources)
     text = (
         text.replace("![png]", "![X-rays rendered by the cell above]")
@@ -47,7 +48,7 @@ def readme():
     return "\n".join(tidy) + "\n", resources["outputs"]
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check

@@ -6,9 +6,13 @@ the processed pages resolves, anchors and links to files of the repository inclu
 a warning; every API page shows something and tests something.
 """
 
+from __future__ import annotations
+
 import re
 import sys
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urldefrag
 
 import yaml
@@ -26,7 +30,7 @@ SHOWN = ("image/", "text/html", "text/plain", "text/markdown")
 class Page:
     "A processed notebook: its name on the site, its links, and what can be linked to."
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path.relative_to(PAGES)
         self.notebook = read(path, as_version=4)
         first = self.notebook.cells[0]
@@ -38,7 +42,9 @@ class Page:
                 self.path.parent, self.front_matter.get("output-file", f"{path.stem}.html")
             )
         )
-        self.links, self.pictures, self.anchors = [], [], set()
+        self.links: list[str] = []
+        self.pictures: list[str] = []
+        self.anchors: set[str] = set()
         for cell in self.notebook.cells:
             if cell.cell_type == "markdown":
                 self._collect(markdown2html_mistune(cell.source))
@@ -49,15 +55,15 @@ class Page:
                     if kind == "text/html":
                         self._collect(content, anchors=False)
 
-    def _collect(self, html, anchors=True):
+    def _collect(self, html: str, anchors: bool = True) -> None:
         soup = BeautifulSoup(html, "html.parser")
         self.links += [
-            a["href"]
+            str(a["href"])
             for a in soup.find_all("a", href=True)
-            if "anchor-link" not in a.get("class", [])
+            if "anchor-link" not in a.get_attribute_list("class")
         ]
-        self.pictures += [img["src"] for img in soup.find_all("img", src=True)]
-        self.anchors |= {tag["id"] for tag in soup.find_all(id=True)}
+        self.pictures += [str(img["src"]) for img in soup.find_all("img", src=True)]
+        self.anchors |= {str(tag["id"]) for tag in soup.find_all(id=True)}
         for heading in soup.find_all(re.compile("^h[1-6]$")) if anchors else []:
             for mark in heading.find_all("a", class_="anchor-link"):
                 mark.decompose()
@@ -68,13 +74,13 @@ class Page:
             self.anchors.add(f"{name}-{n}" if n else name)
 
 
-def _identifier(text):
+def _identifier(text: str) -> str:
     "The anchor that Pandoc gives a heading (its manual, extension auto_identifiers)."
     text = re.sub(r"[^\w\s.-]", "", text.strip().lower())
     return re.sub(r"^[^a-z]+", "", re.sub(r"\s+", "-", text)) or "section"
 
 
-def _broken_link(link, page, pages):
+def _broken_link(link: str, page: Page, pages: list[Page]) -> str | None:
     "Why a link leads nowhere; None if it is fine, or leaves the project."
     config = get_config()
     site, files = (
@@ -104,8 +110,8 @@ def _broken_link(link, page, pages):
     return None
 
 
-def _normal(path):
-    parts = []
+def _normal(path: PurePath) -> PurePosixPath:
+    parts: list[str] = []
     for part in PurePosixPath(path).parts:
         if part == ".." and parts:
             parts.pop()
@@ -114,7 +120,7 @@ def _normal(path):
     return PurePosixPath(*parts)
 
 
-def _output_faults(page):
+def _output_faults(page: Page) -> Iterator[str]:
     for cell in page.notebook.cells:
         for output in cell.get("outputs", []):
             text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
@@ -124,7 +130,7 @@ def _output_faults(page):
                 yield f"a cell prints a warning: {text[:200]!r}"
 
 
-def _page_faults(page, pages):
+def _page_faults(page: Page, pages: list[Page]) -> Iterator[str]:
     for key in ("title", "description"):
         if not page.front_matter.get(key):
             yield f"has no {key}"
@@ -140,7 +146,7 @@ def _page_faults(page, pages):
     yield from _output_faults(page)
 
 
-def _api_faults(path):
+def _api_faults(path: Path) -> Iterator[str]:
     notebook = read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     plain = [cell for cell in code if not re.match(r"#\|\s*(export|default_exp)", cell.source)]
@@ -153,7 +159,7 @@ def _api_faults(path):
         yield "tests nothing"
 
 
-def _in_sidebar(entries):
+def _in_sidebar(entries: list[str | dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         if isinstance(entry, str):
             yield entry
@@ -165,7 +171,7 @@ def _in_sidebar(entries):
             yield from _in_sidebar(entry.get("contents", []))
 
 
-def _site_faults(sources):
+def _site_faults(sources: list[Path]) -> Iterator[str]:
     config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
     website = config["website"]
     listed, there = (
@@ -188,7 +194,7 @@ def _site_faults(sources):
             yield f"_quarto.yml: there is no {name}"
 
 
-def main():
+def main() -> None:
     sources = sorted(
         p
         for p in SOURCES.rglob("*.ipynb")

@@ -17,13 +17,13 @@ BLUE, ORANGE, INK = "#0072B2", "#E69F00", "#1a1a1a"
 TEXT = ["X-ray to CT registration", "by exact, differentiable", "X-ray rendering"]
 
 
-def favicon(size=256):
+def favicon(size: int = 256) -> Image.Image:
     "A source, its rays, a body and a detector; drawn large and made small, for smooth edges."
     n = 4 * size
     picture = Image.new("RGBA", (n, n))
     draw = ImageDraw.Draw(picture)
 
-    def at(x, y):
+    def at(x: float, y: float) -> tuple[float, float]:
         return (x * n / 16, y * n / 16)
 
     draw.rounded_rectangle([at(0, 0), at(16, 16)], radius=n * 3 // 16, fill="white")
@@ -37,13 +37,13 @@ def favicon(size=256):
     return picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def font(size, bold=False):
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(
         f"{get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if bold else ''}.ttf", size
     )
 
 
-def card(width=1200, height=630):
+def card(width: int = 1200, height: int = 630) -> Image.Image:
     "A C-arm around the patient's bones, and what it sees."
     subject = load_example_ct()
     drr = DRR(subject, sdd=1020.0, height=512, delx=0.75)
@@ -81,7 +81,7 @@ def card(width=1200, height=630):
     return picture.quantize(200, dither=Image.Dither.NONE)
 
 
-def main():
+def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, picture in (("favicon.png", favicon()), ("card.png", card())):
         picture.save(FOLDER / name, optimize=True)

@@ -1,21 +1,43 @@
 """How the API pages show a name: its call, what it does, and a table of its parameters. `renderer`
 in settings.ini names the class below."""
 
+from __future__ import annotations
+
 import ast
 import inspect
 import io
 import re
 import textwrap
 import tokenize
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from importlib import import_module
 from operator import attrgetter
+from typing import Any, NamedTuple
 
 from fastcore.docments import ShowDocRenderer, qual_name
 from nbdev.doclinks import NbdevLookup
 
 
-def _definition(symbol):
+class _Parameter(NamedTuple):
+    name: str
+    kind: ast.expr | None
+    default: ast.expr | None
+    meaning: str | None
+
+
+class _Returned(NamedTuple):
+    kind: ast.expr
+    meaning: str | None
+
+
+class _Member(NamedTuple):
+    name: str
+    function: Callable[..., Any]
+    is_property: bool
+
+
+def _definition(symbol: Any) -> tuple[ast.stmt | None, dict[int, str]]:
     """Syntax tree of a function, of a class's `__init__`, or of a dataclass, and the comments in it
     by line."""
     if inspect.isclass(symbol) and not is_dataclass(symbol):
@@ -30,16 +52,12 @@ def _definition(symbol):
     }
 
 
-def _parameters(symbol):
-    """Rows (name, type, default, meaning) of all parameters but `self`; of what is returned, the
-    last row; None is what is not there."""
+def _parameters(symbol: Any) -> tuple[list[_Parameter], _Returned | None]:
+    "All parameters but `self`, and what is returned; None is what is not there."
     tree, comments = _definition(symbol)
     if isinstance(tree, ast.ClassDef):
         fields = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
-        return [
-            (f.target.id, f.annotation, _default_of_field(f.value), comments.get(f.end_lineno))
-            for f in fields
-        ], None
+        return [_field(f, comments) for f in fields], None
     if not isinstance(tree, ast.FunctionDef):
         return [], None
     a = tree.args
@@ -54,42 +72,51 @@ def _parameters(symbol):
     ]
     named += [(f"**{a.kwarg.arg}", a.kwarg)] if a.kwarg else []
     rows = [
-        (name, x.annotation, defaults.get(x.arg), comments.get(x.lineno))
+        _Parameter(name, x.annotation, defaults.get(x.arg), comments.get(x.lineno))
         for name, x in named
         if name not in ("self", "cls")
     ]
-    own_line = tree.returns is not None and tree.returns.lineno not in {x.lineno for _, x in named}
-    return rows, (
-        tree.returns,
-        comments.get(tree.returns.end_lineno) if own_line else None,
-    ) if tree.returns is not None else None
+    if tree.returns is None:
+        return rows, None
+    own_line = tree.returns.lineno not in {x.lineno for _, x in named}
+    return rows, _Returned(tree.returns, _comment(tree.returns, comments) if own_line else None)
 
 
-def _default_of_field(value):
+def _comment(node: ast.expr | ast.stmt, comments: dict[int, str]) -> str | None:
+    "The comment on the last line of a piece of code."
+    return None if node.end_lineno is None else comments.get(node.end_lineno)
+
+
+def _field(node: ast.AnnAssign, comments: dict[int, str]) -> _Parameter:
+    "A field of a dataclass."
+    default = _default_of_field(node.value)
+    return _Parameter(ast.unparse(node.target), node.annotation, default, _comment(node, comments))
+
+
+def _default_of_field(value: ast.expr | None) -> ast.expr | None:
     "The default of a dataclass's field, what a factory makes included."
     if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "field":
         return next(
             (
                 ast.Call(k.value, [], []) if k.arg == "default_factory" else k.value
                 for k in value.keywords
-                if k.arg.startswith("default")
+                if k.arg and k.arg.startswith("default")
             ),
             None,
         )
     return value
 
 
-def _code(node):
-    return (
-        f"`{ast.unparse(node)}`" if node is not None else ""
-    )  # Pandoc takes a bar within backticks as it is
+def _code(node: ast.expr | None) -> str:
+    # Pandoc takes a bar within backticks as it is
+    return "" if node is None else f"`{ast.unparse(node)}`"
 
 
-def _cell(text):
+def _cell(text: str | None) -> str:
     return re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", text or "")
 
 
-def _table(rows, returned):
+def _table(rows: list[_Parameter], returned: _Returned | None) -> str:
     "Markdown; a column that would be empty is left out."
     cells = [
         (
@@ -100,8 +127,8 @@ def _table(rows, returned):
         )
         for name, kind, default, meaning in rows
     ]
-    if returned and _code(returned[0]) != "`None`":
-        cells.append(("**Returns**", _code(returned[0]), "", _cell(returned[1])))
+    if returned and _code(returned.kind) != "`None`":
+        cells.append(("**Returns**", _code(returned.kind), "", _cell(returned.meaning)))
     head = (
         ("Parameter", ":----"),
         ("Type", ":------"),
@@ -116,7 +143,7 @@ def _table(rows, returned):
     )
 
 
-def _entry(symbol, name, docs, level, is_property):
+def _entry(symbol: Any, name: str, docs: str, level: int, is_property: bool) -> str:
     "Heading, call, docstring and parameters."
     rows, returned = _parameters(symbol)
     arguments = [
@@ -130,9 +157,9 @@ def _entry(symbol, name, docs, level, is_property):
     )
 
 
-def _members(symbol):
+def _members(symbol: type) -> Iterator[_Member]:
     """Public methods and properties in the body of a class; what is patched onto it later has a
-    place of its own. (name, function, is it a property?)"""
+    place of its own."""
     lines, first = inspect.getsourcelines(symbol)
     for name, member in vars(symbol).items():
         function = inspect.unwrap(
@@ -145,15 +172,15 @@ def _members(symbol):
             and code.co_filename == inspect.getsourcefile(symbol)
             and first <= code.co_firstlineno < first + len(lines)
         ):
-            yield name, function, isinstance(member, property)
+            yield _Member(name, function, isinstance(member, property))
 
 
-def _type(function):
+def _type(function: Callable[..., Any]) -> str:
     _, returned = _parameters(function)
-    return f" ({_code(returned[0])})" if returned else ""
+    return f" ({_code(returned.kind)})" if returned else ""
 
 
-def _exported(symbol, name):
+def _exported(symbol: Any, name: str) -> tuple[Any, str | None]:
     """The same symbol in the package rather than in the page that is being made, and its URL; its
     source can be read there."""
     lookup = NbdevLookup()
@@ -170,7 +197,7 @@ def _exported(symbol, name):
     return symbol, None
 
 
-def _load_types(symbol):
+def _load_types(symbol: Any) -> None:
     "Import what the symbol's module imports for its annotations alone, under `TYPE_CHECKING`."
     module = inspect.getmodule(inspect.unwrap(symbol))
     if module is None or not getattr(module, "__name__", "").startswith("diffpose."):
@@ -184,16 +211,17 @@ def _load_types(symbol):
 class ParameterTable(ShowDocRenderer):
     "Heading, link to the source, call, docstring, parameters."
 
-    def __init__(self, sym, name=None, title_level=3, maxline=110):
-        name = name or qual_name(
-            getattr(sym, "fget", sym)
-        )  # before decorators are taken off, which hide a patched method's class
+    def __init__(
+        self, sym: Any, name: str | None = None, title_level: int = 3, maxline: int = 110
+    ) -> None:
+        # before decorators are taken off, which hide a patched method's class
+        name = name or qual_name(getattr(sym, "fget", sym))
         self.is_property = isinstance(sym, property)
         sym, self.source = _exported(sym, name)
         _load_types(sym)
         super().__init__(sym, name=name, title_level=title_level, maxline=maxline)
 
-    def _repr_markdown_(self):
+    def _repr_markdown_(self) -> str:
         if self.nm.endswith("__repr__"):
             return ""
         link = (
