@@ -16,7 +16,7 @@ from diffpose.registration.modules import (
     vector_to_img,
 )
 from .result import DIRECTIONS, RegistrationResult, load_result
-from .search import register
+from .run import register
 from .stop import Stop
 
 # %% ../../notebooks/api/registration/index.ipynb #0145b9f3

@@ -52,9 +52,17 @@ def make_views(
     views = []
     for m, size, depth in zip(measurements, sizes, depths):
         volume = volume_of(m.drr, options.structures)
-        images = m.xray, m.valid[None]
-        how = size, options.similarity, depth, options.renderer
-        views.append(View(m.drr, volume, *images, *how))
+        view = View(
+            m.drr,
+            volume,
+            m.xray,
+            m.valid[None],
+            size=size,
+            similarity=options.similarity,
+            depth=depth,
+            renderer=options.renderer,
+        )
+        views.append(view)
     return views
 
 
@@ -62,7 +70,8 @@ def cut_short(watch: Watch, before: Found | None = None) -> Found:
     "The best pose of the last iteration, with the shifts of what was found before it."
     latest = watch.give_up()
     shifts = [] if before is None else before.shifts
-    return Found(latest.problem, *latest.best(), watch.stop, shifts)
+    stop = Stop.INTERRUPTED if watch.stop is None else watch.stop
+    return Found(latest.problem, *latest.best(), stop, shifts)
 
 
 def coarse_to_fine(
@@ -143,10 +152,11 @@ def path_shift(watch: Watch, frame: Float[Tensor, "4 4"]) -> Float[Tensor, "6"]:
 def with_intrinsics(found: Found, options: Options, watch: Watch) -> Found:
     "Once more from the pose that was found, with intrinsics unknown."
     problem = found.problem
-    names = tuple(options.intrinsics)
+    unknown = options.intrinsics or {}
+    names = tuple(unknown)
     problem = Problem(problem.views, problem.blocks, names, robust=problem.robust)
     poses, offsets = found.poses, found.poses.new_zeros(1, 1, len(names))
-    deviations = poses.new_tensor(list(options.intrinsics.values()))
+    deviations = poses.new_tensor(list(unknown.values()))
     limits = options.n_iterations, options.tolerance * problem.views[0].pixel
     for _ in range(2):
         now = problem.reweighed(problem.evaluate(poses, offsets), offsets)

@@ -79,6 +79,8 @@ class Registration(nn.Module):
 class SparseRegistration(nn.Module):
     "A pose to be optimised on random patches of the image."
 
+    features: Tensor  # How likely a patch is drawn around each pixel
+
     def __init__(
         self,
         drr: DRR,
@@ -164,6 +166,8 @@ def _inner_features(features: Float[Tensor, "H W"], patch_size: int) -> Float[Te
 @patch
 def _draw_pixels(self: SparseRegistration) -> Integer[Tensor, "n p"]:
     "Indices of the pixels of each patch, row by row; patches lie inside the image."
+    if self.n_patches is None:
+        raise ValueError("n_patches must be a whole number of at least 1, got None")
     known = _INNER(self.features)
     if self.patch_size not in known:
         known[self.patch_size] = _inner_features(self.features, self.patch_size)

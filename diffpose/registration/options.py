@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -46,10 +46,11 @@ class Options:
     callback: Callable | None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "intrinsics", dict(self.intrinsics or {}))
+        intrinsics = dict(self.intrinsics or {})
+        object.__setattr__(self, "intrinsics", intrinsics)
         _check_one_of("geometry", self.geometry, ("known", "free"))
         _check_one_of("renderer", self.renderer, ("siddon", "trilinear"))
-        _check_intrinsics(self.intrinsics)
+        _check_intrinsics(intrinsics)
         for name in ("n_starts", "n_iterations"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
@@ -158,7 +159,7 @@ def _measure(drr: Any, xray: Any, mask: Tensor | None, name: str) -> Measurement
     seen = xray[0, 0][mask]
     _check_pixels(seen, name)
     filled = torch.where(mask, xray, seen.double().mean().to(xray))
-    return Measurement(drr, filled.to(drr._affine), mask.to(drr.device))
+    return Measurement(drr, filled.to(drr.detector.target), mask.to(drr.device))
 
 
 def _check_pixels(seen: Float[Tensor, "N"], name: str) -> None:

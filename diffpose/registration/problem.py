@@ -138,7 +138,9 @@ def combine(
     offsets: Float[Tensor, "X K n"],
 ) -> Evaluation:
     "The mean of all views, and what is known of the offsets."
-    cost = gradient = hessian = 0.0
+    n = self.n_unknowns
+    cost = offsets.new_zeros(offsets.shape[:2])
+    gradient, hessian = cost.new_zeros(*cost.shape, n), cost.new_zeros(*cost.shape, n, n)
     for of_view, S in zip(parts, self.selections):
         equations = [part.normal_equations() for part in of_view]
         J_r, J_J = (_stack(terms).to(self.device) for terms in zip(*equations))

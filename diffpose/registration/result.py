@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -176,8 +175,9 @@ def load_result(
     facts = {name: value for name, value in facts.items() if name in known}
     if facts.get("stop") is not None:
         facts["stop"] = Stop[facts["stop"]]
-    tensors |= {name: RigidTransform(tensors[name]) for name in ("pose", "trajectory")}
-    return RegistrationResult(**facts | tensors)
+    facts |= tensors
+    facts |= {name: RigidTransform(tensors[name]) for name in ("pose", "trajectory")}
+    return RegistrationResult(**facts)
 
 
-RegistrationResult.load = staticmethod(load_result)
+setattr(RegistrationResult, "load", staticmethod(load_result))  # noqa: B010

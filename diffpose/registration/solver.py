@@ -46,7 +46,11 @@ class State:
 
     def take(self, columns: Integer[Tensor, "k"]) -> State:
         "Some starts alone."
-        pick = lambda x: x if x.shape[1] == 1 < self.cost.shape[1] else x.index_select(1, columns)
+        n_starts = self.cost.shape[1]
+
+        def pick(x: Tensor) -> Tensor:
+            return x if x.shape[1] == 1 < n_starts else x.index_select(1, columns)
+
         weights = [[pick(w) for w in of_view] for of_view in self.weights]
         tensors = {name: getattr(self, name).index_select(1, columns) for name in _TENSORS}
         return State(**tensors, weights=weights)
@@ -55,8 +59,11 @@ class State:
         "With some starts replaced. Weights are kept of those starts alone."
         if part.cost.shape[1] == self.cost.shape[1]:
             return part
-        copy = lambda name: getattr(self, name).index_copy(1, columns, getattr(part, name))
-        return State(**{name: copy(name) for name in _TENSORS}, weights=part.weights)
+        tensors = {
+            name: getattr(self, name).index_copy(1, columns, getattr(part, name))
+            for name in _TENSORS
+        }
+        return State(**tensors, weights=part.weights)
 
 
 _TENSORS = [f.name for f in fields(State) if f.name != "weights"]
@@ -126,11 +133,13 @@ def iterate(
     found = {"poses": poses, "offsets": offsets, "cost": new.cost, "frames": new.frames}
     found |= {"gradient": new.gradient, "hessian": new.hessian}
     kept = {name: where(better, x, getattr(state, name)) for name, x in found.items()}
+    weights = state.weights
     if problem.robust is not None:
         pairs = zip(new.weights, state.weights)
-        kept["weights"] = [[where(better, *w) for w in zip(*of_view)] for of_view in pairs]
+        weights = [[where(better, *w) for w in zip(*of_view)] for of_view in pairs]
     small = distance(step, problem.n_blocks) < tolerance
-    return _adapted(replace(state, **kept), better, gain / promised.clamp(min=1e-300), small)
+    moved = replace(state, weights=weights, **kept)
+    return _adapted(moved, better, gain / promised.clamp(min=1e-300), small)
 
 
 def _adapted(
@@ -167,7 +176,7 @@ def minimize(
     watch: Watch,
     check_every: int | None = None,  # Iterations between two looks; None: what suits the device
 ) -> State:  # Without weights of those that stopped before the last
-    "Search from all starts until they have arrived, the iterations are used up, or it is time to stop."
+    "Search from all starts until they have arrived, iterations are used up, or it is time to stop."
     if check_every is None:
         free = problem.device.type == "cpu" or watch.callback is not None
         check_every = 1 if free else CHECK_EVERY

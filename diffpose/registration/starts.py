@@ -87,7 +87,7 @@ def _best_apart(
     n: int,
     apart: float,
 ) -> list[int]:
-    kept = []
+    kept: list[int] = []
     for k in cost.argsort().tolist():
         between = [se3_log_map(poses[k] @ poses[j].inverse()) for j in kept]
         if all(float(distance(step, 1)) > apart for step in between):

@@ -151,7 +151,7 @@ class Watch:
 
     def _look(self, size: int) -> None:
         "Tell the bar and the callback."
-        if self.bar.disable and self.callback is None:
+        if self.latest is None or (self.bar.disable and self.callback is None):
             return
         similarity = 1 - float(self.latest.cost[0].min())
         self.bar.set_postfix_str(f"{size} px, similarity {similarity:.4f}")
@@ -173,5 +173,7 @@ class Watch:
 
     def give_up(self) -> Latest:
         "The last iteration, with the path of its best start alone."
+        if self.latest is None:
+            raise RuntimeError("nothing was rendered before the registration was given up")
         self.choose(self.path[-1].cost.argmin(dim=1, keepdim=True))
         return self.latest

@@ -66,7 +66,7 @@ def effective_variance(
     problem: Problem,
     now: Evaluation,  # Of one problem at one pose
 ) -> float:
-    "Variance that independent residuals would have if their scores scattered as those of the blocks."
+    "Variance that independent residuals would have if their scores scattered as those of blocks."
     g, _ = all_block_equations(problem, now)
     n = 6 * problem.n_blocks
     g = g[:, :n] - g[:, :n].mean(0)

@@ -89,9 +89,11 @@ class View:
         depth: float,  # Of the volume's centre, along the beam [mm]
         renderer: str,  # "trilinear" or "siddon"
     ):
-        self.method, self.dtype = renderer, drr._affine.dtype
+        self.method, self.dtype = renderer, drr.detector.target.dtype
         device, self.device = solver_device(drr), drr.device
-        whole = drr.camera(RigidTransform.identity().to(drr._affine)).to(device, torch.float64)
+        whole = drr.camera(RigidTransform.identity().to(drr.detector.target)).to(
+            device, torch.float64
+        )
         scale = size / max(whole.height, whole.width)
         height, width = (max(1, round(n * scale)) for n in (whole.height, whole.width))
         self.shape = height, width
@@ -108,7 +110,8 @@ class View:
         # width of a pixel in the patient [mm], and the voxels under it
         self.pixel = float(self.camera.pixel_size.mean() * depth / self.camera.sdd)
         to_voxel = drr.world_to_voxel.to(device, torch.float64)
-        factors = tuple(max(1, int(self.pixel * f)) for f in to_voxel[:3, :3].norm(dim=1).tolist())
+        x, y, z = (max(1, int(self.pixel * f)) for f in to_voxel[:3, :3].norm(dim=1).tolist())
+        factors = x, y, z
         self.volume = pooled(density, factors)
         self.to_voxel = to_pooled(factors).to(device) @ to_voxel
 
@@ -141,10 +144,11 @@ def render(
 
 @patch
 def _rays(self: View, camera: Camera) -> tuple[Float[Tensor, "K 1 3"], Float[Tensor, "K N 3"]]:
-    "Sources and targets in voxels, where the volume is; matrices are composed in float64 if it can."
+    "Sources and targets in voxels, on the volume's device; composed in float64 if it has that."
     to_voxel = self.to_voxel
     if to_voxel.device != self.device:
-        camera, to_voxel = (x.to(self.device, self.dtype) for x in (camera, to_voxel))
+        camera = camera.to(self.device, self.dtype)
+        to_voxel = to_voxel.to(self.device, self.dtype)
     return camera.rays(grid=self.grid, to=to_voxel, dtype=self.dtype)
 
 
@@ -171,7 +175,7 @@ def linearize(
     J = integral_by_ends(integrals, self.grid, ends)
     J *= lengths[..., None, :]
     if len(E):
-        longer = length_by_intrinsics(calibration, E, self.grid)
+        longer = length_by_intrinsics(camera.calibration, E, self.grid)
         J[:, 6:] += integrals.value[:, None] * longer
     images = integrals.value * lengths
     return torch.cat([images[:, None], J], dim=1).reshape(len(poses), -1, *self.shape)
