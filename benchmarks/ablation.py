@@ -72,7 +72,7 @@ def variant(name, folder):
     return importlib.import_module(f"{package}.raytrace.cpu")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

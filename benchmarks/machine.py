@@ -5,12 +5,13 @@ import gc
 import os
 import platform
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 
-def peak_memory(f):
+def peak_memory(f: Callable[[], object]) -> float:
     "Largest growth of the resident memory during f(), in MB."
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
@@ -19,7 +20,7 @@ def peak_memory(f):
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
 
-    def watch():
+    def watch() -> None:
         nonlocal peak
         while not done.wait(0.002):
             peak = max(peak, process.memory_info().rss)
@@ -34,7 +35,7 @@ def peak_memory(f):
     return (peak - before) / 1e6
 
 
-def cpu_name():
+def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     names = (
         [

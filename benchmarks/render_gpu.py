@@ -275,7 +275,7 @@ def random_ct(folder, width=12):
     return path
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

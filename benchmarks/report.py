@@ -9,6 +9,7 @@ new files in place of the old, and the pages show the new numbers.
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 MODES = {
@@ -38,11 +39,11 @@ COVARIANCE = {
 }
 
 
-def load(name):
+def load(name: str) -> Any:
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def markdown(header, rows):
+def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A table whose first column is text and whose others are numbers. The dashes share out the
     width as the cells need it."""
     widths = [
@@ -53,7 +54,7 @@ def markdown(header, rows):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def quantile(rows, key, share):
+def quantile(rows: list[dict[str, Any]], key: str, share: float) -> float:
     values = sorted(row[key] for row in rows)
     place = share * (len(values) - 1)
     low = int(place)
@@ -61,16 +62,16 @@ def quantile(rows, key, share):
     return values[low] + (place - low) * (values[high] - values[low])
 
 
-def digits(value):
+def digits(value: float) -> str:
     "Two digits, without an exponent."
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
-def rendering_rows(size):
+def rendering_rows(size: int) -> dict[str, Any]:
     return {row["name"]: row for row in load("render_cpu")["results"] if row["size"] == size}
 
 
-def rendering_table(size):
+def rendering_table(size: int) -> str:
     rows = rendering_rows(size)
     header = (
         [f"{size} x {size}"]
@@ -102,7 +103,7 @@ def rendering_table(size):
     return markdown(header, cells)
 
 
-def rendering_summary():
+def rendering_summary() -> str:
     lines = []
     for size in sorted({row["size"] for row in load("render_cpu")["results"]}):
         rows = {name: row["seconds"] for name, row in rendering_rows(size).items()}
@@ -124,7 +125,7 @@ def rendering_summary():
     return "\n".join(lines)
 
 
-def scaling_table():
+def scaling_table() -> str:
     memory = [
         [
             f"{m['method']}, {m['mode']}",
@@ -147,7 +148,7 @@ def scaling_table():
     )
 
 
-def exponent_table():
+def exponent_table() -> str:
     rows = load("scaling")["exponents"]
     names = [key for key in rows[0] if key not in ("method", "mode")]
     return markdown(
@@ -156,7 +157,7 @@ def exponent_table():
     )
 
 
-def registration_table():
+def registration_table() -> str:
     cells, cases = [], load("registration")["cases"]
     for key, name in REGISTRATION.items():
         for level in (1, 2, 3):
@@ -188,12 +189,12 @@ def registration_table():
     )
 
 
-def covariance_table():
+def covariance_table() -> str:
     cells, cases = [], load("registration")["cases"]
     for key, name in COVARIANCE.items():
         rows = [r for r in cases[key] if r["mTRE"] < 2]
 
-        def rms(k):
+        def rms(k: str) -> float:
             return statistics.fmean(r[k] ** 2 for r in rows) ** 0.5
 
         depth = [
@@ -227,7 +228,7 @@ def covariance_table():
     )
 
 
-def similarity_summary():
+def similarity_summary() -> str:
     rows = [r for level in (1, 2, 3) for r in load("registration")["cases"][f"register/{level}"]]
     good, bad = (
         [r["similarity"] for r in rows if (r["mTRE"] < 2) == success] for success in (True, False)
@@ -238,7 +239,7 @@ def similarity_summary():
     )
 
 
-def main():
+def main() -> None:
     for part in (
         rendering_table(200),
         rendering_table(800),

@@ -337,7 +337,7 @@ def draw(records, path):
     fig.savefig(path)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
