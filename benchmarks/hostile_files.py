@@ -498,10 +498,11 @@ def xrays(folder: Path, n: int, seed: int) -> Iterator[Damaged]:
                 verdict = Verdict.EITHER  # what ends a TIFF or a JPEG may be unused
             path.write_bytes(damaged)
             yield Damaged(f"{whole.name}: {what}", "xray", path, verdict, truth)
+    truth = _xray_truth(folder / "a.dcm")
     for k, (what, damaged) in enumerate(edits((folder / "a.dcm").read_bytes(), _XRAY_DICOM)):
         path = folder / f"edited-{k}.dcm"
         path.write_bytes(damaged)
-        yield Damaged(f"a.dcm: {what}", "xray", path, Verdict.REFUSED, _xray_truth(folder / "a.dcm"))
+        yield Damaged(f"a.dcm: {what}", "xray", path, Verdict.REFUSED, truth)
 
 
 def _xray_truth(path: Path) -> Path:

@@ -110,14 +110,17 @@ class Header:
         self,
         argument: str,  # Of `read_xray`
     ) -> float | None:
-        "The number for an argument; None if there is none, or if a length is not positive."
+        "The number for an argument; None if there is none, or if a length is zero."
         keywords, index = TAGS[argument]
         numbers = self.numbers(*keywords, count=1 if index is None else 2)
         if numbers is None:
             return None
         value = numbers[index or 0]
         if not argument.endswith("angle"):
-            return value if value > 0 else None
+            if min(numbers) < 0:
+                name = tag_name(keywords[0])
+                raise ValueError(f"{self.name}: {name} must be positive, got {numbers}")
+            return value if min(numbers) > 0 else None
         increments = self.numbers(keywords[0] + "Increment")
         if increments is None:
             return value

@@ -23,6 +23,7 @@ from ..pose import RigidTransform
 from diffpose.xray.dicom import (
     ANGLES,
     DETECTOR,
+    TAGS,
     Header,
     Pixels,
     dicom_pixels,
@@ -246,8 +247,20 @@ def _check_choices(pose: str | RigidTransform | None, **given: str | None) -> No
         raise TypeError(f"pose must be 'auto', None or a RigidTransform, got {pose!r}")
 
 
-def _first_pose(numbers: dict[str, float], orientation: str) -> RigidTransform:
-    "The pose of a C-arm, from its angles and distances."
+def _first_pose(
+    numbers: dict[str, float], orientation: str, header: Header | None
+) -> RigidTransform:
+    "The pose of a C-arm, from its angles and distances. Errors name the file that said them."
+    try:
+        return _checked_pose(numbers, orientation)
+    except ArgumentError as error:
+        if header is None:
+            raise
+        tags = ", ".join(tag_name(TAGS[name].keywords[0]) for name in error.arguments)
+        raise ArgumentError(f"{header.name}: {error} ({tags})", *error.arguments) from error
+
+
+def _checked_pose(numbers: dict[str, float], orientation: str) -> RigidTransform:
     primary, secondary, depth = (numbers[name] for name in ANGLES)
     if not 0 < depth < math.inf:
         raise ArgumentError(
@@ -370,7 +383,9 @@ def read_xray(
     meaning = findings.of(pixel_meaning, path.name, header, intensity, dense)
     findings.of(_check_i0, i0, meaning)
     if isinstance(pose, str):
-        pose = findings.of(_first_pose, numbers, orientation) if from_angles and numbers else None
+        pose = None
+        if from_angles and numbers is not None:
+            pose = findings.of(_first_pose, numbers, orientation, header)
     pixels = findings.of(read_pixels, path, kind, header, frame)
     shape = (1, 1) if pixels is None else pixels.values.shape
     intrinsics = findings.of(_intrinsics, numbers, x0, y0, shape) if numbers else None
