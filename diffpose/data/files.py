@@ -45,7 +45,7 @@ def load_image(
     if isinstance(image, (str, Path)):
         path = Path(image).expanduser()
         voxels = _read_file(path, name, dense=kind is not LabelMap)
-        image = kind(tensor=voxels.data, affine=voxels.affine)
+        image = kind(tensor=voxels.data.contiguous(), affine=voxels.affine)
         _check_image(image, f"{name} ({path.name})")
         return image
     if not isinstance(image, kind):
