@@ -26,9 +26,12 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 
 class Verdict(str, enum.Enum):
@@ -44,10 +47,10 @@ class Damaged(NamedTuple):
     "A file or folder, and what must happen to it."
 
     what: str  # Format and damage
-    kind: str  # "ct" or "xray"
+    kind: str  # "ct", "xray" or "structures"
     path: Path
     verdict: Verdict
-    truth: Path  # npz: voxels and affine of a CT, line integrals of an X-ray
+    truth: Path  # npz: voxels and affine of a CT, line integrals of an X-ray, names and labels
 
 
 class Bytes(NamedTuple):
@@ -374,7 +377,33 @@ def series(folder: Path, n: int, rng: np.random.Generator, truth: Path) -> Itera
         damages = list(random_damages(file, 1, rng))
         what, data, verdict = damages[int(rng.integers(len(damages)))]
         yield copied(f"slice {k}: {what}", verdict, replaced(k, data))
+    yield from _packed_slices(folder, whole, n, rng, truth)
     yield from _stacks(copied, hu)
+
+
+def _packed_slices(
+    folder: Path, whole: Path, n: int, rng: np.random.Generator, truth: Path
+) -> Iterator[Damaged]:
+    "Slices in compressed transfer syntaxes, one of them damaged."
+    import pydicom
+
+    for compressor in ("JPEG", "JPEG2000"):
+        packed = folder / compressor
+        packed.mkdir()
+        for path in sorted(whole.iterdir()):
+            dataset = pydicom.dcmread(path)
+            packed_by_gdcm(dataset, dataset.pixel_array, compressor, packed)
+            dataset.save_as(packed / path.name)
+        yield Damaged(f"series in {compressor}", "ct", packed, Verdict.RIGHT, truth)
+        for k in range(n):
+            name = f"{500 - int(rng.integers(12)):03d}.dcm"
+            file = Bytes(name, (packed / name).read_bytes(), None)
+            damages = list(random_damages(file, 1, rng))
+            what, data, verdict = damages[int(rng.integers(len(damages)))]
+            copy = folder / f"{compressor}-{k}"
+            shutil.copytree(packed, copy)
+            (copy / name).write_bytes(data)
+            yield Damaged(f"series in {compressor}: {name}: {what}", "ct", copy, verdict, truth)
 
 
 def _stacks(
@@ -439,7 +468,27 @@ def small_xray(seed: int = 0) -> np.ndarray:
     return (counts + rng.normal(0, 100, counts.shape)).clip(1, 65535).round().astype(np.uint16)
 
 
-def write_xray_dicom(path: Path, counts: np.ndarray, compress: bool = False) -> None:
+def packed_by_gdcm(dataset: "Dataset", pixels: np.ndarray, compressor: str, folder: Path) -> None:
+    "Put pixels into a dataset in lossless JPEG or JPEG 2000, as GDCM packs them."
+    import pydicom
+    import SimpleITK as sitk
+
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(folder / "packed"))
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    writer.Execute(sitk.GetImageFromArray(pixels[None].astype(np.uint16)))
+    packed = pydicom.dcmread(folder / "packed")
+    (folder / "packed").unlink()
+    dataset.PixelData = packed.PixelData
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.BitsStored, dataset.HighBit = packed.BitsStored, packed.HighBit
+    dataset.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+
+
+def write_xray_dicom(path: Path, counts: np.ndarray, compress: str = "") -> None:
     "A file as an angiography system writes it."
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, RLELossless, XRayAngiographicImageStorage
@@ -457,8 +506,10 @@ def write_xray_dicom(path: Path, counts: np.ndarray, compress: bool = False) -> 
     dataset.PositionerSecondaryAngle = "10"
     dataset.PixelIntensityRelationship = "LIN"
     dataset.set_pixel_data(counts, "MONOCHROME2", 16)
-    if compress:
+    if compress == "RLE":
         dataset.compress(RLELossless)
+    elif compress:
+        packed_by_gdcm(dataset, counts, compress, path.parent)
     dataset.save_as(path, enforce_file_format=True)
 
 
@@ -485,7 +536,8 @@ def xrays(folder: Path, n: int, seed: int) -> Iterator[Damaged]:
     grey.save(folder / "a.jpg", quality=95)
     np.save(folder / "a.npy", counts)
     write_xray_dicom(folder / "a.dcm", counts)
-    write_xray_dicom(folder / "rle.dcm", counts, compress=True)
+    for name, compressor in (("rle", "RLE"), ("jpeg", "JPEG"), ("j2k", "JPEG2000")):
+        write_xray_dicom(folder / f"{name}.dcm", counts, compressor)
     for whole in sorted(path for path in folder.iterdir() if path.is_file()):
         truth = _xray_truth(whole)
         data = whole.read_bytes()
@@ -513,6 +565,40 @@ def _xray_truth(path: Path) -> Path:
     return truth
 
 
+# Names of structures
+
+_CSV = "structure,id,group\nleft femur,1,legs\nright femur,2,legs\nheart,7,\n"
+
+
+def structures(folder: Path, n: int, seed: int) -> Iterator[Damaged]:
+    "Damaged tables of names and labels."
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    truth = folder / "truth.npz"
+    names = {"legs": [1, 2], "left femur": [1], "right femur": [2], "heart": [7]}
+    np.savez(truth, data=np.array(json.dumps(names)))
+    wholes: list[tuple[str, bytes, Verdict]] = [
+        ("as it is", _CSV.encode(), Verdict.RIGHT),
+        ("with a mark", _CSV.encode("utf-8-sig"), Verdict.RIGHT),
+        ("with ends of DOS", _CSV.replace("\n", "\r\n").encode(), Verdict.RIGHT),
+        ("in UTF-16", _CSV.encode("utf-16"), Verdict.REFUSED),
+        ("in semicolons", _CSV.replace(",", ";").encode(), Verdict.REFUSED),
+        ("without a head", _CSV.encode().partition(b"\n")[2], Verdict.REFUSED),
+        ("empty", b"", Verdict.REFUSED),
+        ("with a text", _CSV.replace("7", "seven").encode(), Verdict.REFUSED),
+        ("with a fraction", _CSV.replace("7", "7.5").encode(), Verdict.REFUSED),
+        ("with a negative label", _CSV.replace("7", "-7").encode(), Verdict.REFUSED),
+        ("of a long line", _CSV.encode() + b"x" * 10**6, Verdict.REFUSED),
+    ]
+    file = Bytes("names.csv", _CSV.encode(), None)
+    for what, data, verdict in random_damages(file, n, rng):
+        wholes.append((what, data, Verdict.ANY if verdict != Verdict.RIGHT else verdict))
+    for k, (what, data, verdict) in enumerate(wholes):
+        path = folder / f"{k}-names.csv"
+        path.write_bytes(data)
+        yield Damaged(f"structures {what}", "structures", path, verdict, truth)
+
+
 # Reading and judging
 
 
@@ -526,13 +612,15 @@ def read_as_xray(path: Path) -> np.ndarray:
 
 def judged(kind: str, path: Path, truth: Path) -> tuple[str, str]:
     "What a reader does with an input: refused, right, wrong or crashed; and its words."
-    from diffpose.data import read
+    from diffpose.data import read, read_structures
 
     expected = np.load(truth)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if kind == "ct":
+            if kind == "structures":
+                data, same = np.array(json.dumps(read_structures(path))), True
+            elif kind == "ct":
                 subject = read(path, center_volume=False)
                 data = subject.volume.data[0].numpy()
                 same = np.allclose(subject.volume.affine, expected["affine"], atol=1e-3)
@@ -558,16 +646,28 @@ def _child(manifest: Path, begin: int, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for k, (kind, path, truth) in enumerate(json.loads(manifest.read_text())[begin:], begin):
         print(json.dumps(["begin", k]), flush=True)
+        since = time.monotonic()
         outcome, words = judged(kind, Path(os.fsdecode(bytes.fromhex(path))), Path(truth))
-        print(json.dumps([outcome, k, words.encode(errors="replace").decode()]), flush=True)
+        words = words.encode(errors="replace").decode()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(json.dumps([outcome, k, words, time.monotonic() - since, peak]), flush=True)
 
 
-def run(inputs: list[Damaged], seconds: float, memory: int, folder: Path) -> list[tuple[str, str]]:
-    "Outcome and words for each input, from child processes with limits."
+class Outcome(NamedTuple):
+    "What became of an input."
+
+    outcome: str
+    words: str = ""
+    seconds: float = 0.0
+    peak: int = 0  # Of the process so far [MB]
+
+
+def run(inputs: list[Damaged], seconds: float, memory: int, folder: Path) -> list[Outcome]:
+    "What became of each input, from child processes with limits."
     manifest, log = folder / "manifest.json", folder / "outcomes"
     items = [[x.kind, os.fsencode(x.path).hex(), str(x.truth)] for x in inputs]
     manifest.write_text(json.dumps(items))
-    outcomes: dict[int, tuple[str, str]] = {}
+    outcomes: dict[int, Outcome] = {}
     while len(outcomes) < len(inputs):
         begin = len(outcomes)
         command = [sys.executable, __file__, "--child", manifest, str(begin), str(memory)]
@@ -575,12 +675,12 @@ def run(inputs: list[Damaged], seconds: float, memory: int, folder: Path) -> lis
             process = subprocess.Popen(command, stdout=out, stderr=err)
             fate = _watch(process, log, seconds)
         for line in log.read_text().splitlines():
-            outcome, k, *words = json.loads(line)
+            outcome, k, *facts = json.loads(line)
             if outcome != "begin":
-                outcomes[k] = (outcome, words[0])
+                outcomes[k] = Outcome(outcome, *facts)
         if len(outcomes) < len(inputs):
             words = (folder / "stderr").read_text()[-300:]
-            outcomes[len(outcomes)] = (fate, f"exit {process.returncode}: {words}")
+            outcomes[len(outcomes)] = Outcome(fate, f"exit {process.returncode}: {words}")
     return [outcomes[k] for k in range(len(inputs))]
 
 
@@ -625,15 +725,19 @@ def main() -> None:
         tmp = Path(folder)
         inputs = list(cts(tmp / "cts", options.n, options.seed))
         inputs += list(xrays(tmp / "xrays", options.n, options.seed + 1))
+        inputs += list(structures(tmp / "structures", options.n, options.seed + 2))
         outcomes = run(inputs, options.seconds, options.memory, tmp)
-    scores = [score(x.verdict, outcome) for x, (outcome, _) in zip(inputs, outcomes)]
+    scores = [score(x.verdict, outcome.outcome) for x, outcome in zip(inputs, outcomes)]
     bad = {"wrong", "crashed", "hung", "refused though right", "read though damaged"}
     failed = [
-        dict(what=x.what, score=s, verdict=x.verdict.value, words=words)
-        for x, s, (_, words) in zip(inputs, scores, outcomes)
+        dict(what=x.what, score=s, verdict=x.verdict.value, words=outcome.words)
+        for x, s, outcome in zip(inputs, scores, outcomes)
         if s in bad
     ]
-    for kind in ("ct", "xray"):
+    slowest = max(range(len(inputs)), key=lambda k: outcomes[k].seconds)
+    print(f"slowest: {outcomes[slowest].seconds:.1f} s, {inputs[slowest].what}")
+    print(f"peak memory of the reading process: {max(o.peak for o in outcomes)} MB")
+    for kind in ("ct", "xray", "structures"):
         counts = Counter(s for x, s in zip(inputs, scores) if x.kind == kind)
         print(f"{kind}: {sum(counts.values())} inputs, seed {options.seed}: {dict(counts)}")
     for item in failed:

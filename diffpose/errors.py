@@ -41,7 +41,7 @@ def passed_as(
         error.arguments = tuple(names.get(name, name) for name in error.arguments)
         raise
 
-# %% ../notebooks/api/04_errors.ipynb #da4c4f9d
+# %% ../notebooks/api/04_errors.ipynb #c7956b33
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 

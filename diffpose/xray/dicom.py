@@ -142,20 +142,23 @@ def geometry(
 ) -> dict[str, float]:
     "What is wanted, as given or from the header. Raises `ValueError` naming all that is missing."
     found = {argument: value for argument, value in given.items() if value is not None}
-    findings, damaged = Findings(), set()
+    damaged: dict[str, list[str]] = {}  # arguments by what is wrong with their tag
     for argument in wanted:
         if header is None or argument in found:
             continue
         try:
             value = header.number(argument)
         except ValueError as error:
-            damaged.add(argument)
-            findings.add(ArgumentError(f"{error} (give {argument})", argument))
+            damaged.setdefault(str(error), []).append(argument)
         else:
             found |= {} if value is None else {argument: value}
+    findings = Findings()
+    for message, names in damaged.items():
+        findings.add(ArgumentError(f"{message} (give {' and '.join(names)})", *names))
     if "delx" in found:
         found.setdefault("dely", found["delx"])
-    missing = [argument for argument in wanted if argument not in found.keys() | damaged]
+    known = found.keys() | set().union(*damaged.values())
+    missing = [argument for argument in wanted if argument not in known]
     if missing:
         findings.add(ArgumentError(_without(name, header, missing), *missing))
     findings.raise_all()

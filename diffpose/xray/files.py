@@ -103,6 +103,10 @@ def _check_picture(picture: Image.Image, path: Path) -> None:
             "path",
         )
     _check_size(picture.height, picture.width, path)
+    tiles = getattr(picture, "tile", [])
+    covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in tiles)
+    if covered < picture.height * picture.width:  # Pillow would leave the rest black
+        raise ArgumentError(f"path: {path.name} lacks a part of its pixels", "path")
 
 
 def _check_size(height: int, width: int, path: Path) -> None:
@@ -163,7 +167,7 @@ def _read_array(path: Path, frame: int | None) -> Pixels:
     if values.ndim == 3 and len(values):
         values = values[_frame_index(len(values), frame, path)]
     if values.ndim == 2:
-        _check_size(*values.shape, path)
+        _check_size(values.shape[0], values.shape[1], path)
         return Pixels(np.array(values), None)
     return Pixels(values, None)  # which is no image, as is said where pixels are checked
 
@@ -301,7 +305,8 @@ def _intrinsics(
         elif not math.isfinite(value):
             findings.add(ArgumentError(f"{name} must be finite, got {value}", name))
     findings.raise_all()
-    return Intrinsics(**given, height=shape[0], width=shape[1])
+    sdd, delx, dely = (numbers[name] for name in DETECTOR)
+    return Intrinsics(sdd, delx, dely, x0, y0, shape[0], shape[1])
 
 
 def _valid_pixels(
@@ -311,7 +316,7 @@ def _valid_pixels(
     aspect: float,
 ) -> Bool[torch.Tensor, "1 1 H W"] | None:
     "Pixels in the field of the detector and in the mask; None if there is neither."
-    field = None if header is None else open_field(header, *shape, aspect)
+    field = None if header is None else open_field(header, shape[0], shape[1], aspect)
     if mask is not None:
         mask = np.asarray(mask, bool)
         if mask.shape != shape:
@@ -329,9 +334,9 @@ def _line_integrals(
     "Line integrals of pixels. Raises `ValueError` if they are beyond float32."
     try:
         image = to_line_integrals(pixels.values, meaning, i0, pixels.top)
-    except ArgumentError:
-        raise
     except ValueError as error:
+        if i0 is not None:
+            raise
         raise ArgumentError(f"path: {path.name}: {error}", "path") from error
     if not image.isfinite().all():
         raise ArgumentError(f"path: {path.name} has pixels too large for float32", "path")
