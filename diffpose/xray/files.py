@@ -74,6 +74,7 @@ def _frame_index(n_frames: int, frame: int | None, path: Path) -> int:
 
 # %% ../../notebooks/api/xray/files.ipynb #69287043
 _GREY = ("L", "I", "F", "RGB")
+_ORIENTATION = 0x0112  # tag of EXIF and TIFF
 _TINT = 8  # Of 255: by so much channels of a grey JPEG may differ
 
 
@@ -103,6 +104,11 @@ def _check_picture(picture: Image.Image, path: Path) -> None:
             "path",
         )
     _check_size(picture.height, picture.width, path)
+    if picture.format == "TIFF" and picture.getexif().get(_ORIENTATION, 1) > 4:
+        # Pillow 13 reads the rows of such a file with the length of its columns
+        raise ArgumentError(
+            f"path: {path.name} is to be shown turned by a quarter, save it upright", "path"
+        )
     tiles = getattr(picture, "tile", [])
     covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in tiles)
     if covered < picture.height * picture.width:  # Pillow would leave the rest black
@@ -122,7 +128,8 @@ def _check_size(height: int, width: int, path: Path) -> None:
 def _grey_values(picture: Image.Image) -> np.ndarray:
     "Pixels as shown; of a JPEG that is nearly grey its luma."
     lossy = picture.format in ("JPEG", "MPO")
-    shown = ImageOps.exif_transpose(picture)
+    # a TIFF turns itself when it is loaded
+    shown = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
     values = np.array(shown)
     if lossy and shown.mode == "RGB" and np.ptp(values, axis=-1).max() <= _TINT:
         return np.array(shown.convert("L"))
