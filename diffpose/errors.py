@@ -5,11 +5,12 @@
 # %% ../notebooks/api/04_errors.ipynb #e66394d7
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 # %% auto #0
-__all__ = ['ArgumentError', 'passed_as']
+__all__ = ['ArgumentError', 'passed_as', 'Findings']
 
 # %% ../notebooks/api/04_errors.ipynb #69ebb2ea
 class ArgumentError(ValueError):
@@ -39,3 +40,45 @@ def passed_as(
     except ArgumentError as error:
         error.arguments = tuple(names.get(name, name) for name in error.arguments)
         raise
+
+# %% ../notebooks/api/04_errors.ipynb #c7956b33
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class Findings:
+    "Errors about values that are raised together."
+
+    def __init__(self) -> None:
+        self.errors: list[ValueError] = []
+
+    def add(
+        self,
+        error: ValueError,
+    ) -> None:
+        "Gather an error."
+        self.errors.append(error)
+
+    def of(
+        self,
+        function: Callable[_Arguments, _Result],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Result | None:  # None if the function raised a `ValueError`
+        "The result of a function; its `ValueError` is gathered."
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            self.add(error)
+            return None
+
+    def raise_all(self) -> None:
+        "Raise what was gathered: one error as it is, several as one `ArgumentError`."
+        if not self.errors:
+            return
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        arguments = (getattr(error, "arguments", ()) for error in self.errors)
+        names = dict.fromkeys(name for some in arguments for name in some)
+        messages = dict.fromkeys(str(error) for error in self.errors)
+        raise ArgumentError("; ".join(messages), *names) from self.errors[0]

@@ -120,8 +120,8 @@ def _read_pose_file(path: Path) -> tuple["torch.Tensor", dict[str, Any]]:
     import torch
 
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        facts = json.loads(path.read_text(encoding="utf-8-sig"))  # with a mark or without
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"--pose: {path} is not a JSON file ({error})") from error
     if not isinstance(facts, dict) or "matrix" not in facts:
         raise ValueError(f'--pose: {path} must hold {{"matrix": 4 x 4 numbers}}')

@@ -53,7 +53,7 @@ class RegisterOptions:
     "Of `diffpose register`."
 
     ct: CT
-    xray: Annotated[Path, typer.Argument(help="PNG, TIFF, NPY or DICOM file.")]
+    xray: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF, NPY or DICOM file.")]
     out: Annotated[
         Path, option(None, "Folder for the result and its pictures; made if it is not there.")
     ]

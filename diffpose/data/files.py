@@ -7,84 +7,32 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import nibabel as nib
 import numpy as np
 import torch
-from jaxtyping import Float
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
-from torch import Tensor
 from torchio import Image, LabelMap, ScalarImage
+
+from .metaimage import read_metaimage
+from .nifti import read_nifti
+from .nrrd import read_nrrd
+from .voxels import Voxels
+from ..errors import ArgumentError
 
 # %% auto #0
 __all__ = ['ACCEPTED', 'load_image', 'on_grid']
 
-# %% ../../notebooks/api/data/files.ipynb #9b78f3e6
-ACCEPTED = "a NIfTI, NRRD or MHA file, a folder with one DICOM series, or a torchio image"
-
-
-def _check_series(folder: Path, name: str) -> None:
-    "Raise `ValueError` for a folder of no DICOM series, of several, or of slices that are no grid."
-    import pydicom
-
-    slices = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        if not pydicom.misc.is_dicom(path):
-            continue
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        if "ImagePositionPatient" in header:
-            slices.append(header)
-    series = sorted({s.SeriesInstanceUID for s in slices})
-    if len(series) != 1:
-        raise ValueError(
-            f"{name}: {folder} holds {len(series)} DICOM series with slice positions, "
-            f"one is accepted: {series}"
-        )
-    orientation = np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3)
-    positions = np.array([s.ImagePositionPatient for s in slices], float)
-    _check_spacing(positions, orientation, f"{name}: slices of {folder}")
-
-
-def _check_spacing(
-    positions: Float[np.ndarray, "N 3"], orientation: Float[np.ndarray, "2 3"], slices: str
-) -> None:
-    "Raise `ValueError` for slices that are missing, or shifted by a tilted gantry."
-    normal = np.cross(*orientation)
-    positions = positions[np.argsort(positions @ normal)]
-    steps = np.diff(positions, axis=0)
-    if not len(steps):
-        return
-    along = steps @ normal
-    uneven = np.ptp(along) > 0.01 * np.median(along) + 1e-3
-    if uneven or (along <= 1e-3).any():
-        raise ValueError(
-            f"{slices} are {along.min():.3f} to {along.max():.3f} mm apart "
-            "(a slice missing or doubled?), even spacing is accepted"
-        )
-    if np.abs(steps @ orientation.T).max() > 0.1:
-        raise ValueError(
-            f"{slices} are sheared (tilted gantry); resample them to a rectangular grid first"
-        )
-
-# %% ../../notebooks/api/data/files.ipynb #fd07dc22
-_INTEGERS = {("u", 1): np.uint8, ("i", 1): np.int8, ("i", 2): np.int16}
-
-
-def _read_nifti(path: str | Path) -> tuple[Tensor, np.ndarray]:
-    "Voxels [C, X, Y, Z] and affine of a NIfTI file. Raises an error if voxels are missing."
-    image: Any = nib.load(path)  # typed as a file that may have no voxels
-    data = np.asanyarray(image.dataobj)
-    kind, size = data.dtype.kind, data.dtype.itemsize
-    if kind not in "fiub":
-        raise ValueError(f"voxels of type {data.dtype}, numbers are accepted")
-    dtype = np.float32 if kind == "f" else _INTEGERS.get((kind, size), np.int32)
-    while data.ndim < 3:
-        data = data[..., None]
-    data = np.moveaxis(data, -1, 0) if data.ndim > 3 else data[None]
-    return torch.from_numpy(np.array(data, dtype=dtype, order="C")), image.affine
-
 # %% ../../notebooks/api/data/files.ipynb #963fdb89
+ACCEPTED = "a NIfTI, NRRD or MHA file, a folder with one DICOM series, or a torchio image"
+_READERS = {
+    ".nii": read_nifti,
+    ".nii.gz": read_nifti,
+    ".mha": read_metaimage,
+    ".mhd": read_metaimage,
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+}
 _Kind = TypeVar("_Kind", bound=Image)
 
 
@@ -95,48 +43,77 @@ def load_image(
 ) -> _Kind:
     "A loaded torchio image from a path or an image. Errors name the argument."
     if isinstance(image, (str, Path)):
-        image = _read_file(Path(image).expanduser(), name, kind)
+        path = Path(image).expanduser()
+        voxels = _read_file(path, name, dense=kind is not LabelMap)
+        image = kind(tensor=voxels.data.contiguous(), affine=voxels.affine)
+        _check_image(image, f"{name} ({path.name})")
+        return image
     if not isinstance(image, kind):
         raise TypeError(f"{name} must be {ACCEPTED} ({kind.__name__}), got {type(image).__name__}")
     _check_image(image, name)
     return image
 
 
-def _read_file(path: Path, name: str, kind: type[_Kind]) -> _Kind:
-    "The image of a file or of a folder."
+def _read_file(path: Path, name: str, dense: bool) -> Voxels:
+    "Voxels of a file or of a folder."
     if not path.exists():
         raise FileNotFoundError(f"{name}: nothing at {path}; accepted: {ACCEPTED}")
-    if path.is_dir():
-        _check_series(path, name)
-    is_nifti = path.name.endswith((".nii", ".nii.gz"))
-    image = kind(path, reader=_read_nifti) if is_nifti else kind(path)
+    if not (path.is_file() or path.is_dir()):
+        raise ArgumentError(f"{name}: {path} is a device or a pipe; accepted: {ACCEPTED}", name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of readers tried in vain
-            image.load()
+            if not path.is_dir():
+                warnings.simplefilter("ignore")  # of readers tried in vain
+            return _read(path, name, dense)
+    except ArgumentError:  # which names file and tag
+        raise
     except Exception as error:  # every reader has its own: nibabel, SimpleITK, zlib, torchio
-        raise ValueError(
-            f"{name}: {path} cannot be read ({error}); accepted: {ACCEPTED}"
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ArgumentError(
+            f"{name}: {path} cannot be read ({said}); accepted: {ACCEPTED}", name
         ) from error
-    return image
+
+
+def _read(path: Path, name: str, dense: bool) -> Voxels:
+    "Voxels through the reader that the name asks for."
+    if path.is_dir():
+        from diffpose.data.series import read_series
+
+        return read_series(path, name)
+    suffixes = "".join(path.suffixes[-2:]).lower(), path.suffix.lower()
+    for suffix in suffixes:
+        if suffix in _READERS:
+            return _READERS[suffix](path, dense)
+    str(path).encode()  # raises an error where SimpleITK would end the process
+    image = ScalarImage(path)
+    image.load()
+    return Voxels(image.data, image.affine)
 
 
 def _check_image(image: Image, name: str) -> None:
-    "Raise `ValueError` unless the image is one finite 3D grid."
+    "Raise `ArgumentError` unless the image is one finite 3D grid."
+    argument = name.split()[0]
     channels, *shape = image.data.shape
     if channels != 1 or min(shape) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must be one 3D image with at least two voxels along each axis, "
-            f"got {channels} channel(s) of {' x '.join(map(str, shape))} voxels"
+            f"got {channels} channel(s) of {' x '.join(map(str, shape))} voxels",
+            argument,
         )
     axes = image.affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
-    flat = abs(np.linalg.det(axes)) <= 1e-6 * np.prod(lengths)
-    if not np.isfinite(image.affine).all() or flat:
-        raise ValueError(f"{name} must have an invertible affine, got {image.affine.tolist()}")
+    flat = not np.isfinite(image.affine).all() or not (
+        abs(np.linalg.det(axes)) > 1e-6 * np.prod(lengths)
+    )
+    if flat:
+        raise ArgumentError(
+            f"{name} must have an invertible affine, got {image.affine.tolist()}", argument
+        )
     n_bad = int((~image.data.isfinite()).sum()) if image.data.is_floating_point() else 0
     if n_bad:
-        raise ValueError(f"{name} must be finite, got {n_bad} voxels that are NaN or infinite")
+        raise ArgumentError(
+            f"{name} must be finite, got {n_bad} voxels that are NaN or infinite", argument
+        )
 
 # %% ../../notebooks/api/data/files.ipynb #be51e541
 def on_grid(

@@ -26,10 +26,12 @@ def read_structures(
     groups: dict[str, list[int]] = {}
     for row in rows:
         number = (row["id"] or "").strip()
-        if not number.isdigit():
+        if not (number.isascii() and number.isdigit() and len(number) < 19):
             raise ArgumentError(
                 f"structures: {path} must have whole numbers as ids, got {row}", "structures"
             )
+        if not row["structure"]:
+            raise ArgumentError(f"structures: {path} must name each id, got {row}", "structures")
         names.setdefault(row["structure"], []).append(int(number))
         if row.get("group"):
             groups.setdefault(row["group"], []).append(int(number))
@@ -38,13 +40,17 @@ def read_structures(
 
 def _read_rows(path: str | Path) -> list[dict[str, str]]:
     "Rows of a CSV with columns `structure` and `id`."
+    if Path(path).exists() and not Path(path).is_file():
+        raise ArgumentError(f"structures: {path} is no file, a CSV is accepted", "structures")
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # as Excel writes it, too
             rows = list(csv.DictReader(file))
     except UnicodeDecodeError as error:
         raise ArgumentError(
             f"structures: {path} is not a text file in UTF-8, a CSV is accepted", "structures"
         ) from error
+    except csv.Error as error:
+        raise ArgumentError(f"structures: {path} is not a CSV ({error})", "structures") from error
     if not rows or not {"structure", "id"} <= set(rows[0]):
         came = list(rows[0]) if rows else "no rows"
         raise ArgumentError(

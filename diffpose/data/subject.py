@@ -93,7 +93,7 @@ def _keep_structures(
     hu: Tensor, density: Tensor, mask: LabelMap, labels: Any, structures: dict | None
 ) -> tuple[Tensor, Tensor]:
     "Volume and density with air around the structures; the label map loses all others."
-    ids = label_ids(labels, structures, set(mask.data.unique().int().tolist()))
+    ids = label_ids(labels, structures, set(mask.data.unique().long().tolist()))
     keep = torch.isin(mask.data, torch.tensor(ids, dtype=mask.data.dtype))
     mask.set_data(mask.data * keep)
     return torch.where(keep, hu, -1000), density * keep

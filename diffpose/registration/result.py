@@ -167,10 +167,19 @@ def save(
 def load_result(
     path: str | Path,  # As given to `save`
 ) -> RegistrationResult:
-    "Read a result that was saved. Raises `FileNotFoundError`."
+    "Read a result that was saved. Raises `FileNotFoundError`, or `ValueError` if it is damaged."
     path = Path(path)
+    try:
+        return _load_result(path)
+    except OSError:  # which names the file
+        raise
+    except Exception as error:  # of safetensors, of JSON, of names and shapes
+        raise ValueError(f"path: {path} is no result, or a damaged one ({error})") from error
+
+
+def _load_result(path: Path) -> RegistrationResult:
     tensors = load_file(path.with_name(path.name + ".safetensors"))
-    facts = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+    facts = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8-sig"))
     known = {f.name for f in fields(RegistrationResult)}
     facts = {name: value for name, value in facts.items() if name in known}
     if facts.get("stop") is not None:

@@ -5,7 +5,7 @@
 # %% ../../notebooks/api/xray/dicom.ipynb #0d654270
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ import numpy as np
 import pydicom
 from jaxtyping import Bool
 from PIL import Image, ImageDraw
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_rescale, pixel_array
+from pydicom.pixels import apply_rescale
 
-from ..errors import ArgumentError
+from ..dicom import read_dataset, stored_pixels, tag_name, tag_numbers, tag_value
+from ..errors import ArgumentError, Findings
 from ..pose import RigidTransform
 from .image import PixelMeaning
 
@@ -55,10 +55,11 @@ ANGLES = ("primary_angle", "secondary_angle", "source_to_patient")
 
 @dataclass(frozen=True)
 class Header:
-    "What a DICOM file says about one of its frames."
+    "What a DICOM file says about one of its frames. Errors name file and tag."
 
     dataset: pydicom.Dataset
     frame: int = 0
+    name: str = "the header"  # Of the file
 
     def _places(self) -> list[pydicom.Dataset]:
         "The header, then the functional groups of the frame and of all frames."
@@ -67,10 +68,13 @@ class Header:
             ("PerFrameFunctionalGroupsSequence", self.frame),
             ("SharedFunctionalGroupsSequence", 0),
         ):
-            groups = self.dataset.get(keyword)
-            for element in groups[index] if groups else []:
-                if element.VR == "SQ":
-                    places += element.value or []
+            try:
+                groups = tag_value(self.dataset, keyword)
+                for element in groups[index] if groups is not None else []:
+                    if element.VR == "SQ":
+                        places += element.value or []
+            except Exception as error:  # of whatever a damaged sequence holds
+                raise ValueError(f"{self.name}: {tag_name(keyword)} cannot be read") from error
         return places
 
     def tag(
@@ -78,37 +82,56 @@ class Header:
         *keywords: str,  # In order of preference
     ) -> Any:
         "The value of a tag for the frame; None if it is absent or empty."
+        return self._first(tag_value, keywords)
+
+    def numbers(
+        self,
+        *keywords: str,  # In order of preference
+        count: int | None = None,  # As many are accepted; any number if None
+    ) -> list[float] | None:
+        "The numbers of a tag for the frame; None if it is absent or empty."
+        return self._first(lambda place, keyword: tag_numbers(place, keyword, count), keywords)
+
+    def _first(self, read: Callable[[pydicom.Dataset, str], Any], keywords: Sequence[str]) -> Any:
+        "What is read from the first place that has it."
         places = self._places()
-        for keyword in keywords:
-            for place in places:
-                value = place.get(keyword)
-                if value is not None and str(value) not in ("", "[]"):
-                    return value
-        return None
+        try:
+            values = (read(place, keyword) for keyword in keywords for place in places)
+            return next((value for value in values if value is not None), None)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
 
     @property
     def inverted(self) -> bool:
         "Are large values dark on a screen?"
-        return self.dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+        return self.tag("PhotometricInterpretation") == "MONOCHROME1"
 
     def number(
         self,
         argument: str,  # Of `read_xray`
     ) -> float | None:
-        "The number for an argument; None if there is none, or if a length is not positive."
+        "The number for an argument; None if there is none, or if a length is zero."
         keywords, index = TAGS[argument]
-        value = self.tag(*keywords)
-        if value is None:
+        numbers = self.numbers(*keywords, count=1 if index is None else 2)
+        if numbers is None:
             return None
-        value = float(value if index is None else value[index])
+        value = numbers[index or 0]
         if not argument.endswith("angle"):
-            return value if value > 0 else None
-        increment = self.tag(keywords[0] + "Increment")
-        if increment is None:
+            if min(numbers) < 0:
+                name = tag_name(keywords[0])
+                raise ValueError(f"{self.name}: {name} must be positive, got {numbers}")
+            return value if min(numbers) > 0 else None
+        increments = self.numbers(keywords[0] + "Increment")
+        if increments is None:
             return value
-        if hasattr(increment, "__len__"):
-            return value + float(increment[self.frame])
-        return value + self.frame * float(increment)
+        if len(increments) == 1:
+            return value + self.frame * increments[0]
+        if self.frame >= len(increments):
+            raise ValueError(
+                f"{self.name}: {tag_name(keywords[0] + 'Increment')} has {len(increments)} "
+                f"numbers, none for frame {self.frame}"
+            )
+        return value + increments[self.frame]
 
 # %% ../../notebooks/api/xray/dicom.ipynb #2c5691e3
 def geometry(
@@ -119,15 +142,26 @@ def geometry(
 ) -> dict[str, float]:
     "What is wanted, as given or from the header. Raises `ValueError` naming all that is missing."
     found = {argument: value for argument, value in given.items() if value is not None}
+    damaged: dict[str, list[str]] = {}  # arguments by what is wrong with their tag
     for argument in wanted:
-        value = None if header is None or argument in found else header.number(argument)
-        if value is not None:
-            found[argument] = value
+        if header is None or argument in found:
+            continue
+        try:
+            value = header.number(argument)
+        except ValueError as error:
+            damaged.setdefault(str(error), []).append(argument)
+        else:
+            found |= {} if value is None else {argument: value}
+    findings = Findings()
+    for message, names in damaged.items():
+        findings.add(ArgumentError(f"{message} (give {' and '.join(names)})", *names))
     if "delx" in found:
         found.setdefault("dely", found["delx"])
-    missing = [argument for argument in wanted if argument not in found]
+    known = found.keys() | set().union(*damaged.values())
+    missing = [argument for argument in wanted if argument not in known]
     if missing:
-        raise ArgumentError(_without(name, header, missing), *missing)
+        findings.add(ArgumentError(_without(name, header, missing), *missing))
+    findings.raise_all()
     return found
 
 
@@ -140,12 +174,19 @@ def _without(name: str, header: Header | None, missing: list[str]) -> str:
     for argument in missing:
         arguments.setdefault(TAGS[argument].keywords[0], []).append(argument)
     lacks = [f"{tag} (give {' and '.join(names)})" for tag, names in arguments.items()]
-    if "delx" in missing and header.tag("PixelSpacing"):
+    if "delx" in missing and _has_pixel_spacing(header):
         hint = "; PixelSpacing is there, but may be scaled to a plane in the patient)"
         k = list(arguments).index("ImagerPixelSpacing")
         lacks[k] = lacks[k].removesuffix(")") + hint
     without_pose = ". With pose=None no angles and no source_to_patient are needed"
     return f"{name} lacks {', '.join(lacks)}{without_pose if set(missing) & set(ANGLES) else ''}"
+
+
+def _has_pixel_spacing(header: Header) -> bool:
+    try:
+        return header.tag("PixelSpacing") is not None
+    except ValueError:  # damaged, and not asked for
+        return False
 
 # %% ../../notebooks/api/xray/dicom.ipynb #5f0fb384
 def pixel_meaning(
@@ -174,10 +215,10 @@ def _dense_is_high(
     inverted = header is not None and header.inverted
     if dense is not None:
         return (dense == "bright") != inverted
-    slope = 1.0 if header is None else float(header.dataset.get("RescaleSlope") or 1)
-    sign = None if header is None else header.tag("PixelIntensityRelationshipSign")
+    slope = (header.numbers("RescaleSlope", count=1) if header else None) or [1.0]
+    sign = header.numbers("PixelIntensityRelationshipSign", count=1) if header else None
     if sign is not None:
-        return (int(sign) < 0) != (slope < 0)
+        return (sign[0] < 0) != (slope[0] < 0)
     if intensity != "auto":
         return log != inverted
     if inverted:
@@ -186,7 +227,7 @@ def _dense_is_high(
             "give dense='dark' or dense='bright'",
             "dense",
         )
-    return slope < 0
+    return slope[0] < 0
 
 # %% ../../notebooks/api/xray/dicom.ipynb #65e08762
 def open_field(
@@ -198,21 +239,37 @@ def open_field(
     "Pixels that no shutter and no collimator covers."
     field = np.ones((height, width), bool)
     for kind in ("Shutter", "Collimator"):
-        shapes = header.tag(f"{kind}Shape") or []
+        shapes = header.tag(f"{kind}Shape")
+        shapes = [shapes] if isinstance(shapes, str) else shapes or []
         for shape, inside in _SHAPES.items():
             if shape in shapes:
                 field &= inside(header, kind, height, width, aspect)
+    if not field.any():
+        raise ValueError(f"{header.name}: its shutter or collimator covers every pixel")
     return None if field.all() else field
+
+
+def _edges(header: Header, keyword: str, count: int | None) -> list[int]:
+    "Whole numbers of a tag that a shape needs."
+    numbers = header.numbers(keyword, count=count)
+    if numbers is None:
+        raise ValueError(f"{header.name}: {tag_name(keyword)} is missing")
+    if max(map(abs, numbers)) > _FAR:
+        raise ValueError(f"{header.name}: {tag_name(keyword)} is far off the image, got {numbers}")
+    return [int(number) for number in numbers]
+
+
+_FAR = 1_000_000  # pixels
 
 
 def _rectangle(
     header: Header, kind: str, height: int, width: int, aspect: float
 ) -> Bool[np.ndarray, "H W"]:
     row, column = np.arange(1, height + 1)[:, None], np.arange(1, width + 1)
-    left = int(header.tag(f"{kind}LeftVerticalEdge"))
-    right = int(header.tag(f"{kind}RightVerticalEdge"))
-    top = int(header.tag(f"{kind}UpperHorizontalEdge"))
-    bottom = int(header.tag(f"{kind}LowerHorizontalEdge"))
+    (left,) = _edges(header, f"{kind}LeftVerticalEdge", 1)
+    (right,) = _edges(header, f"{kind}RightVerticalEdge", 1)
+    (top,) = _edges(header, f"{kind}UpperHorizontalEdge", 1)
+    (bottom,) = _edges(header, f"{kind}LowerHorizontalEdge", 1)
     return (column >= left) & (column <= right) & (row >= top) & (row <= bottom)
 
 
@@ -220,16 +277,19 @@ def _circle(
     header: Header, kind: str, height: int, width: int, aspect: float
 ) -> Bool[np.ndarray, "H W"]:
     row, column = np.arange(1, height + 1)[:, None], np.arange(1, width + 1)
-    y, x = header.tag(f"CenterOfCircular{kind}")
-    radius = int(header.tag(f"RadiusOfCircular{kind}"))
+    y, x = _edges(header, f"CenterOfCircular{kind}", 2)
+    (radius,) = _edges(header, f"RadiusOfCircular{kind}", 1)
     return np.hypot((row - y) * aspect, column - x) <= radius
 
 
 def _polygon(
     header: Header, kind: str, height: int, width: int, aspect: float
 ) -> Bool[np.ndarray, "H W"]:
-    rows_columns = np.array(header.tag(f"VerticesOfThePolygonal{kind}"), int).reshape(-1, 2)
-    vertices = [(column - 1, row - 1) for row, column in rows_columns.tolist()]
+    keyword = f"VerticesOfThePolygonal{kind}"
+    numbers = _edges(header, keyword, None)
+    if len(numbers) % 2 or len(numbers) < 6:
+        raise ValueError(f"{header.name}: {tag_name(keyword)} must be rows and columns of vertices")
+    vertices = [(column - 1, row - 1) for row, column in zip(numbers[::2], numbers[1::2])]
     polygon = Image.new("L", (width, height))
     ImageDraw.Draw(polygon).polygon(vertices, fill=1)
     return np.array(polygon, bool)
@@ -246,20 +306,29 @@ class Pixels(NamedTuple):
 def read_header(
     path: Path,
 ) -> pydicom.Dataset:
-    "The header of a DICOM file. Raises `ValueError` if it is none."
-    try:
-        return pydicom.dcmread(path)
-    except InvalidDicomError as error:
-        raise ValueError(f"path: {path.name} is not a DICOM file ({error})") from error
+    "The header of a DICOM file. Raises `ArgumentError` if it is damaged or none."
+    return read_dataset(path, "path")
 
 
 def dicom_pixels(
     header: Header,
 ) -> Pixels:
-    "Rescaled pixels of a frame. What pydicom cannot decode is its error."
+    "Rescaled pixels of a frame. Raises `ValueError` naming file and tag if they cannot be had."
     dataset = header.dataset
-    values = apply_rescale(pixel_array(dataset, index=header.frame), dataset)
+    try:
+        pixels = stored_pixels(dataset, header.frame)
+    except ValueError as error:
+        raise ValueError(f"{header.name}: {error}") from error
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        if header.numbers(keyword, count=1) == [0.0] and keyword == "RescaleSlope":
+            raise ValueError(f"{header.name}: {tag_name(keyword)} must not be zero")
     bits = int(dataset.BitsStored)
     lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
     extremes = np.array([lowest, lowest + 2**bits - 1])
-    return Pixels(values, float(apply_rescale(extremes, dataset).max()))
+    try:
+        return Pixels(apply_rescale(pixels, dataset), float(apply_rescale(extremes, dataset).max()))
+    except Exception as error:  # of a damaged look-up table
+        raise ValueError(
+            f"{header.name}: {tag_name('RescaleSlope')} and {tag_name('ModalityLUTSequence')} "
+            f"cannot be applied ({error})"
+        ) from error
