@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..drr import DRR
-from .options import Measurement, Options, volume_of
+from .options import Measurement, Options, missing_from, volume_of
 from .problem import Problem
 from .solver import minimize
 from diffpose.registration.starts import (
@@ -61,6 +61,7 @@ def make_views(
             similarity=options.similarity,
             depth=depth,
             renderer=options.renderer,
+            missing=missing_from(m.drr) if options.skip_truncated else None,
         )
         views.append(view)
     return views

@@ -42,6 +42,15 @@ class Evaluation:
     frames: Float[Tensor, "X K B 4 4"]  # Of the twists
     parts: list[list[Linearization]]  # Of each view: K images of each problem
 
+    def left_out(self, k: int = 0) -> list[float]:
+        "Fractions of what is valid in each view that start k of the first problem leaves out."
+        fractions = []
+        for (part, *_) in self.parts:
+            counts = sum(float(valid[k].sum()) for valid in part.valid)
+            valid = sum(float(w[0].sum()) for w in part.residuals.weights)
+            fractions.append(1 - counts / max(valid, 1e-12))
+        return fractions
+
     @property
     def weights(self) -> list[list[Float[Tensor, "X #K 1 G M"]]]:
         "Of the features of each view."
@@ -86,6 +95,11 @@ class Problem:
         return float(self.views[0].camera.calibration[INTRINSIC_ROWS[name], 2])
 
     @property
+    def reweighs(self) -> bool:
+        "Do weights depend on the pose?"
+        return self.robust is not None or any(view.missing is not None for view in self.views)
+
+    @property
     def n_problems(self) -> int:
         return len(self.views[0].residuals)
 
@@ -122,10 +136,13 @@ def evaluate(
     for v, view in enumerate(self.views):
         where = poses[:, :, v].flatten(0, 1), frames[:, :, self.blocks[v]].flatten(0, 1)
         images = view.linearize(*where, offsets.flatten(0, 1), self.E).unflatten(0, (X, K))
+        coverage = view.coverage(where[0])
+        coverage = None if coverage is None else coverage.unflatten(0, (X, K))
         of_view = []
         for x, target in enumerate(view.residuals):
             known = None if weights is None else [w[x] for w in weights[v]]
-            of_view.append(linearize(target, images[x], known))
+            valid = None if coverage is None else target.weights_within(coverage[x])
+            of_view.append(linearize(target, images[x], known, valid))
         parts.append(of_view)
     return self.combine(parts, frames, offsets)
 
@@ -162,13 +179,15 @@ def reweighed(
     offsets: Float[Tensor, "X K n"],
 ) -> Evaluation:
     "The same with robust weights of its own residuals."
-    if self.robust is None:
+    if not self.reweighs:
         return now
-    parts = [
-        [linearize_features(part, robust_weights(part, self.robust)) for part in of_view]
-        for of_view in now.parts
-    ]
+    parts = [[_reweighed(part, self.robust) for part in of_view] for of_view in now.parts]
     return self.combine(parts, now.frames, offsets)
+
+
+def _reweighed(part: Linearization, robust: float | None) -> Linearization:
+    weights = part.valid if robust is None else robust_weights(part, robust)
+    return linearize_features(part, weights)
 
 
 @patch

@@ -46,6 +46,7 @@ class Answer:
     after: float
     covariance: Float[Tensor, "P P"]  # Of all unknowns [mm, degrees]
     frames: Float[Tensor, "B 4 4"]
+    left_out: list[float]  # Fraction of each X-ray
 
     @property
     def stop(self) -> Stop:
@@ -71,7 +72,7 @@ def judge(found: Found, first: Float[Tensor, "1 1 V 4 4"], watch: Watch) -> Answ
         spread[block, block] += shift[:, None] * shift
     if found.stop.converged and not spread.isfinite().all():
         found = replace(found, stop=Stop.UNDETERMINED)
-    return Answer(found, before, after, spread, now.frames[0, 0].cpu())
+    return Answer(found, before, after, spread, now.frames[0, 0].cpu(), now.left_out())
 
 
 def _similarity(now: Evaluation) -> float:
@@ -117,6 +118,7 @@ def as_result(
         intrinsics=intrinsics,
         intrinsics_deviations=dict(zip(problem.names, deviations)),
         stop=answer.stop,
+        left_out=answer.left_out,
     )
 
 # %% ../../notebooks/api/registration/run.ipynb #b5e14545
@@ -242,6 +244,8 @@ def register(
     levels: Sequence[int] | None = None,
     # "trilinear", or "siddon", whose derivatives mislead over a finite step
     renderer: str = "trilinear",
+    # Leave out rays through tissue beyond the faces at which the CT cuts the body
+    skip_truncated: bool = True,
     n_iterations: int = 30,  # At most, at each level
     # Stop at steps that move the patient by less [pixels, as wide as they are in the patient]
     tolerance: float = 0.01,
@@ -275,6 +279,7 @@ def register(
         progress=progress,
         verbose=verbose,
         callback=callback,
+        skip_truncated=skip_truncated,
     )
     measurements = as_measurements(drr, xray, pose, mask)
     apart = geometry == "free" and len(measurements) > 1

@@ -123,7 +123,7 @@ def iterate(
     "The state after one step of every start that goes on."
     step, promised = state.propose()
     poses, offsets = problem.moved(state.poses, state.offsets, state.frames, step)
-    weights = None if problem.robust is None else state.weights
+    weights = state.weights if problem.reweighs else None
     new = problem.evaluate(poses, offsets, weights)
     gain = state.cost - new.cost
     # nor past the patient, where nothing pulls back
@@ -134,7 +134,7 @@ def iterate(
     found |= {"gradient": new.gradient, "hessian": new.hessian}
     kept = {name: where(better, x, getattr(state, name)) for name, x in found.items()}
     weights = state.weights
-    if problem.robust is not None:
+    if problem.reweighs:
         pairs = zip(new.weights, state.weights)
         weights = [[where(better, *w) for w in zip(*of_view)] for of_view in pairs]
     small = distance(step, problem.n_blocks) < tolerance
