@@ -45,7 +45,7 @@ class Evaluation:
     def left_out(self, k: int = 0) -> list[float]:
         "Fractions of what is valid in each view that start k of the first problem leaves out."
         fractions = []
-        for (part, *_) in self.parts:
+        for part, *_ in self.parts:
             counts = sum(float(valid[k].sum()) for valid in part.valid)
             valid = sum(float(w[0].sum()) for w in part.residuals.weights)
             fractions.append(1 - counts / max(valid, 1e-12))
