@@ -125,7 +125,7 @@ def _all_levels(
         if options.verbose:
             _print_level(problem, state.cost, watch)
         n_kept = 1 if is_last else max(1, n_starts // 4)
-        kept = best_apart(state.poses, state.cost, n_kept, pixel).to(poses.device)
+        kept = best_apart(state.poses, state.score, n_kept, pixel).to(poses.device)
         watch.choose(kept)
         poses = torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
     stop = list(Stop)[int(state.stop[0, kept[0, 0]])]

@@ -41,15 +41,12 @@ class Evaluation:
     hessian: Float[Tensor, "X K P P"]
     frames: Float[Tensor, "X K B 4 4"]  # Of the twists
     parts: list[list[Linearization]]  # Of each view: K images of each problem
+    covered: Float[Tensor, "X K"]  # Fraction of the valid features that count, mean over views
 
-    def left_out(self, k: int = 0) -> list[float]:
-        "Fractions of what is valid in each view that start k of the first problem leaves out."
-        fractions = []
-        for part, *_ in self.parts:
-            counts = sum(float(valid[k].sum()) for valid in part.valid)
-            valid = sum(float(w[0].sum()) for w in part.residuals.weights)
-            fractions.append(1 - counts / max(valid, 1e-12))
-        return fractions
+    @property
+    def score(self) -> Float[Tensor, "X K"]:
+        "What a pose is judged by against others that leave out other rays; less is better."
+        return judged(self.cost, self.covered)
 
     @property
     def weights(self) -> list[list[Float[Tensor, "X #K 1 G M"]]]:
@@ -58,6 +55,15 @@ class Evaluation:
             [_stack(of_part) for of_part in zip(*(p.weights for p in of_view))]
             for of_view in self.parts
         ]
+
+
+def judged(
+    cost: Float[Tensor, "X K"],
+    covered: Float[Tensor, "X K"],  # Fraction of the features that count
+) -> Float[Tensor, "X K"]:
+    "Minus the likelihood of a correlation, by the number of features that it was found with."
+    correlation = (1 - cost).clamp(0, 1 - 1e-9)
+    return 0.5 * covered * torch.log1p(-(correlation**2))
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
@@ -97,7 +103,12 @@ class Problem:
     @property
     def reweighs(self) -> bool:
         "Do weights depend on the pose?"
-        return self.robust is not None or any(view.missing is not None for view in self.views)
+        return self.robust is not None or self.skips
+
+    @property
+    def skips(self) -> bool:
+        "Are rays left out, by the pose?"
+        return any(view.missing is not None for view in self.views)
 
     @property
     def n_problems(self) -> int:
@@ -158,10 +169,12 @@ def combine(
     n = self.n_unknowns
     cost = offsets.new_zeros(offsets.shape[:2])
     gradient, hessian = cost.new_zeros(*cost.shape, n), cost.new_zeros(*cost.shape, n, n)
+    fraction = torch.zeros_like(cost)
     for of_view, S in zip(parts, self.selections):
         equations = [part.normal_equations() for part in of_view]
         J_r, J_J = (_stack(terms).to(self.device) for terms in zip(*equations))
         cost = cost + _stack([part.cost for part in of_view]).to(self.device) / len(parts)
+        fraction = fraction + _stack([covered(part) for part in of_view]).to(cost) / len(parts)
         gradient = gradient + J_r @ S / len(parts)
         hessian = hessian + S.mT @ J_J @ S / len(parts)
     if self.prior is not None:
@@ -169,7 +182,14 @@ def combine(
         cost = cost + 0.5 * (self.prior * offsets**2).sum(-1)
         gradient = gradient + F.pad(self.prior * offsets, padding)
         hessian = hessian + torch.diag(F.pad(self.prior, padding))
-    return Evaluation(cost, gradient, hessian, frames, parts)
+    return Evaluation(cost, gradient, hessian, frames, parts, fraction)
+
+
+def covered(part: Linearization) -> Float[Tensor, "K"]:
+    "Fraction of the valid features that count."
+    counts = sum(valid.sum((1, 2, 3)) for valid in part.valid)
+    every = sum(weights.sum((1, 2, 3)) for weights in part.residuals.weights)
+    return (counts / every.clamp(min=1e-12)).expand(len(part.r[0]))
 
 
 @patch

@@ -185,7 +185,7 @@ def linearize(
     return torch.cat([images[:, None], J], dim=1).reshape(len(poses), -1, *self.shape)
 
 # %% ../../notebooks/api/registration/view.ipynb #b6c802ac
-MISSED = 20.0  # A ray does not count after so much of what the CT does not hold [mm]
+MISSED = 10.0  # A ray does not count after so much of what the CT does not hold [mm]
 LEAST_COVERED = 0.05  # Less of the image than this does not guide a search
 
 
@@ -210,4 +210,4 @@ def coverage(
     t = (length / MISSED).clamp(max=1)
     counts = 1 - t * t * (3 - 2 * t)
     enough = counts.mean((1, 2), keepdim=True) > LEAST_COVERED
-    return torch.where(enough, counts, 1.0)
+    return torch.where(enough, counts, LEAST_COVERED)
