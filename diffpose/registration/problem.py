@@ -202,12 +202,20 @@ def reweighed(
     if not self.reweighs:
         return now
     parts = [[_reweighed(part, self.robust) for part in of_view] for of_view in now.parts]
+    pairs = zip(sum(parts, []), sum(now.parts, []))
+    if all(new is old for new, old in pairs):
+        return now
     return self.combine(parts, now.frames, offsets)
 
 
 def _reweighed(part: Linearization, robust: float | None) -> Linearization:
-    weights = part.valid if robust is None else robust_weights(part, robust)
-    return linearize_features(part, weights)
+    if robust is not None:
+        return linearize_features(part, robust_weights(part, robust))
+    pairs = list(zip(part.weights, part.valid))
+    on_cpu = all(w.device.type == "cpu" for w in part.weights)  # a GPU would have to be waited for
+    if all(w is v for w, v in pairs) or (on_cpu and all(bool((w == v).all()) for w, v in pairs)):
+        return part
+    return linearize_features(part, part.valid)
 
 
 @patch

@@ -28,7 +28,7 @@ from ..residuals import Residuals
 from ..torch_tools import Memory
 
 # %% auto #0
-__all__ = ['MISSED', 'LEAST_COVERED']
+__all__ = ['MISSED', 'COVERAGE_PIXELS', 'LEAST_COVERED']
 
 # %% ../../notebooks/api/registration/view.ipynb #950dc28d
 # volume: {voxels in a block along each axis: the averaged volume}
@@ -186,6 +186,7 @@ def linearize(
 
 # %% ../../notebooks/api/registration/view.ipynb #b6c802ac
 MISSED = 10.0  # A ray does not count after so much of what the CT does not hold [mm]
+COVERAGE_PIXELS = 32  # along the longer side; tissue is smooth
 LEAST_COVERED = 0.05  # Less of the image than this does not guide a search
 
 
@@ -197,7 +198,7 @@ def coverage(
     "How much each ray counts, from 0 to 1, given the tissue that the CT does not hold."
     if self.missing is None:
         return None
-    scale = min(1.0, 64 / self.size)
+    scale = min(1.0, COVERAGE_PIXELS / self.size)
     height, width = (max(1, round(n * scale)) for n in self.shape)
     camera = self.at(poses).resize(height, width)
     to_voxel = self.missing.to_voxel.to(camera.pose.matrix)
@@ -207,6 +208,8 @@ def coverage(
     length = value[:, 0] * camera.ray_lengths().to(value)
     length = length.reshape(len(poses), 1, height, width)
     length = F.interpolate(length, self.shape, mode="bilinear", align_corners=False)[:, 0]
+    if length.device.type == "cpu" and not length.any():
+        return None
     t = (length / MISSED).clamp(max=1)
     counts = 1 - t * t * (3 - 2 * t)
     enough = counts.mean((1, 2), keepdim=True) > LEAST_COVERED
