@@ -123,6 +123,8 @@ class Missing(NamedTuple):
 # %% ../../notebooks/api/data/truncation.ipynb #d767d293
 def _find(volume: ScalarImage) -> Missing | None:
     hu, affine = volume.data[0], np.asarray(volume.affine, dtype=float)
+    if float(hu.min()) > -10 and float(hu.max()) < 10:
+        return None  # densities, and no Hounsfield units
     kept = _trimmed(hu)
     hu = hu[kept]
     affine = affine @ _shifted([s.start for s in kept])

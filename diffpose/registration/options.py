@@ -45,7 +45,7 @@ class Options:
     progress: bool | None
     verbose: bool
     callback: Callable | None
-    skip_truncated: bool = True
+    skip_truncated: bool
 
     def __post_init__(self) -> None:
         intrinsics = dict(self.intrinsics or {})

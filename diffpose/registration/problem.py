@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -202,7 +203,7 @@ def reweighed(
     if not self.reweighs:
         return now
     parts = [[_reweighed(part, self.robust) for part in of_view] for of_view in now.parts]
-    pairs = zip(sum(parts, []), sum(now.parts, []))
+    pairs = zip(chain(*parts), chain(*now.parts))
     if all(new is old for new, old in pairs):
         return now
     return self.combine(parts, now.frames, offsets)
