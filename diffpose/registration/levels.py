@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..drr import DRR
-from .options import Measurement, Options, volume_of
+from .options import Measurement, Options, missing_from, volume_of
 from .problem import Problem
-from .solver import minimize
+from .solver import State, minimize
 from diffpose.registration.starts import (
     best_apart,
     check_overlap,
@@ -61,6 +61,7 @@ def make_views(
             similarity=options.similarity,
             depth=depth,
             renderer=options.renderer,
+            missing=missing_from(m.drr) if options.skip_truncated else None,
         )
         views.append(view)
     return views
@@ -114,7 +115,8 @@ def _all_levels(
         problem, pixel = Problem(views, [0] * len(views), robust=robust), views[0].pixel
         if k == 0:
             check_overlap(problem, first[0, 0], [_orientation(drr) for drr in drrs])
-            poses = draw_starts(problem, first, options.n_starts, options.spread, options.seed)
+            n = options.n_starts * (2 if options.n_starts > 1 and _is_short(problem, first) else 1)
+            poses = draw_starts(problem, first, n, options.spread, options.seed)
         n_starts = poses.shape[1]
         offsets = poses.new_zeros(1, n_starts, 0)
         limits = options.n_iterations, options.tolerance * pixel
@@ -122,9 +124,9 @@ def _all_levels(
         if watch.stop is not None:
             return cut_short(watch)
         if options.verbose:
-            _print_level(problem, state.cost, watch)
+            _print_level(problem, state, watch)
         n_kept = 1 if is_last else max(1, n_starts // 4)
-        kept = best_apart(state.poses, state.cost, n_kept, pixel).to(poses.device)
+        kept = best_apart(state.poses, state.score, n_kept, pixel).to(poses.device)
         watch.choose(kept)
         poses = torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
     stop = list(Stop)[int(state.stop[0, kept[0, 0]])]
@@ -136,10 +138,18 @@ def _orientation(drr: DRR) -> str | None:
     return getattr(drr.subject, "orientation", None)
 
 
-def _print_level(problem: Problem, cost: Float[Tensor, "1 K"], watch: Watch) -> None:
+def _is_short(problem: Problem, first: Float[Tensor, "1 1 V 4 4"]) -> bool:
+    "Does the CT hold less than two thirds of what an X-ray shows, at the first pose?"
+    pairs = zip(problem.views, first[0, 0])
+    coverages = [view.coverage(pose[None]) for view, pose in pairs]
+    return any(c is not None and float(c.mean()) < 2 / 3 for c in coverages)
+
+
+def _print_level(problem: Problem, state: State, watch: Watch) -> None:
+    best = float(state.cost[0, int(state.score[0].argmin())])
     print(
-        f"{problem.views[0].size:4d} px: similarity {1 - float(cost.min()):.4f} "
-        f"from {cost.shape[1]} starts, {watch.n_iterations} iterations so far"
+        f"{problem.views[0].size:4d} px: similarity {1 - best:.4f} "
+        f"from {state.cost.shape[1]} starts, {watch.n_iterations} iterations so far"
     )
 
 

@@ -15,13 +15,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..data import label_ids
+from ..data.truncation import Missing, missing_tissue
 from ..drr import DRR
 from ..pose import RigidTransform, assert_rigid
 from .derivatives import INTRINSICS
 from ..torch_tools import Memory
 
 # %% auto #0
-__all__ = []
+__all__ = ['missing_from']
 
 # %% ../../notebooks/api/registration/options.ipynb #26ee0bf4
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Options:
     progress: bool | None
     verbose: bool
     callback: Callable | None
+    skip_truncated: bool
 
     def __post_init__(self) -> None:
         intrinsics = dict(self.intrinsics or {})
@@ -203,3 +205,9 @@ def volume_of(
         labels = torch.tensor(key, dtype=drr.mask.dtype, device=drr.mask.device)
         known[key] = drr.density * torch.isin(drr.mask, labels)
     return known[key]
+
+# %% ../../notebooks/api/registration/options.ipynb #5040b7a7
+def missing_from(drr: DRR) -> Missing | None:
+    "Tissue that the DRR's CT does not hold; None if the subject has no CT in Hounsfield units."
+    volume = getattr(drr.subject, "volume", None)
+    return None if volume is None else missing_tissue(volume)

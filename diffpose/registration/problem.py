@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,12 @@ class Evaluation:
     hessian: Float[Tensor, "X K P P"]
     frames: Float[Tensor, "X K B 4 4"]  # Of the twists
     parts: list[list[Linearization]]  # Of each view: K images of each problem
+    covered: Float[Tensor, "X K"]  # Fraction of the valid features that count, mean over views
+
+    @property
+    def score(self) -> Float[Tensor, "X K"]:
+        "What a pose is judged by against others that leave out other rays; less is better."
+        return judged(self.cost, self.covered)
 
     @property
     def weights(self) -> list[list[Float[Tensor, "X #K 1 G M"]]]:
@@ -49,6 +56,15 @@ class Evaluation:
             [_stack(of_part) for of_part in zip(*(p.weights for p in of_view))]
             for of_view in self.parts
         ]
+
+
+def judged(
+    cost: Float[Tensor, "X K"],
+    covered: Float[Tensor, "X K"],  # Fraction of the features that count
+) -> Float[Tensor, "X K"]:
+    "Minus the likelihood of a correlation, by the number of features that it was found with."
+    correlation = (1 - cost).clamp(0, 1 - 1e-9)
+    return 0.5 * covered * torch.log1p(-(correlation**2))
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
@@ -84,6 +100,16 @@ class Problem:
     def intrinsic(self, name: str) -> float:
         "What the first view's DRR says [mm]."
         return float(self.views[0].camera.calibration[INTRINSIC_ROWS[name], 2])
+
+    @property
+    def reweighs(self) -> bool:
+        "Do weights depend on the pose?"
+        return self.robust is not None or self.skips
+
+    @property
+    def skips(self) -> bool:
+        "Are rays left out, by the pose?"
+        return any(view.missing is not None for view in self.views)
 
     @property
     def n_problems(self) -> int:
@@ -122,10 +148,13 @@ def evaluate(
     for v, view in enumerate(self.views):
         where = poses[:, :, v].flatten(0, 1), frames[:, :, self.blocks[v]].flatten(0, 1)
         images = view.linearize(*where, offsets.flatten(0, 1), self.E).unflatten(0, (X, K))
+        coverage = view.coverage(where[0])
+        coverage = None if coverage is None else coverage.unflatten(0, (X, K))
         of_view = []
         for x, target in enumerate(view.residuals):
             known = None if weights is None else [w[x] for w in weights[v]]
-            of_view.append(linearize(target, images[x], known))
+            valid = None if coverage is None else target.weights_within(coverage[x])
+            of_view.append(linearize(target, images[x], known, valid))
         parts.append(of_view)
     return self.combine(parts, frames, offsets)
 
@@ -141,10 +170,12 @@ def combine(
     n = self.n_unknowns
     cost = offsets.new_zeros(offsets.shape[:2])
     gradient, hessian = cost.new_zeros(*cost.shape, n), cost.new_zeros(*cost.shape, n, n)
+    fraction = torch.zeros_like(cost)
     for of_view, S in zip(parts, self.selections):
         equations = [part.normal_equations() for part in of_view]
         J_r, J_J = (_stack(terms).to(self.device) for terms in zip(*equations))
         cost = cost + _stack([part.cost for part in of_view]).to(self.device) / len(parts)
+        fraction = fraction + _stack([covered(part) for part in of_view]).to(cost) / len(parts)
         gradient = gradient + J_r @ S / len(parts)
         hessian = hessian + S.mT @ J_J @ S / len(parts)
     if self.prior is not None:
@@ -152,7 +183,14 @@ def combine(
         cost = cost + 0.5 * (self.prior * offsets**2).sum(-1)
         gradient = gradient + F.pad(self.prior * offsets, padding)
         hessian = hessian + torch.diag(F.pad(self.prior, padding))
-    return Evaluation(cost, gradient, hessian, frames, parts)
+    return Evaluation(cost, gradient, hessian, frames, parts, fraction)
+
+
+def covered(part: Linearization) -> Float[Tensor, "K"]:
+    "Fraction of the valid features that count."
+    counts = sum(valid.sum((1, 2, 3)) for valid in part.valid)
+    every = sum(weights.sum((1, 2, 3)) for weights in part.residuals.weights)
+    return (counts / every.clamp(min=1e-12)).expand(len(part.r[0]))
 
 
 @patch
@@ -162,13 +200,23 @@ def reweighed(
     offsets: Float[Tensor, "X K n"],
 ) -> Evaluation:
     "The same with robust weights of its own residuals."
-    if self.robust is None:
+    if not self.reweighs:
         return now
-    parts = [
-        [linearize_features(part, robust_weights(part, self.robust)) for part in of_view]
-        for of_view in now.parts
-    ]
+    parts = [[_reweighed(part, self.robust) for part in of_view] for of_view in now.parts]
+    pairs = zip(chain(*parts), chain(*now.parts))
+    if all(new is old for new, old in pairs):
+        return now
     return self.combine(parts, now.frames, offsets)
+
+
+def _reweighed(part: Linearization, robust: float | None) -> Linearization:
+    if robust is not None:
+        return linearize_features(part, robust_weights(part, robust))
+    pairs = list(zip(part.weights, part.valid))
+    on_cpu = all(w.device.type == "cpu" for w in part.weights)  # a GPU would have to be waited for
+    if all(w is v for w, v in pairs) or (on_cpu and all(bool((w == v).all()) for w, v in pairs)):
+        return part
+    return linearize_features(part, part.valid)
 
 
 @patch

@@ -60,6 +60,8 @@ class RegistrationResult:
     intrinsics: dict[str, float] = field(default_factory=dict)  # That were unknown, first detector
     intrinsics_deviations: dict[str, float] = field(default_factory=dict)  # Standard, [mm]
     stop: Stop | None = None  # The reason as a value; None in files of older versions
+    # Fraction of each X-ray that was left out, as its rays run through tissue beyond the CT
+    left_out: list[float] = field(default_factory=list)
 
     @property
     def standard_deviations(self) -> Float[Tensor, "*V 6"]:
@@ -104,6 +106,9 @@ def __repr__(self: RegistrationResult) -> str:
     for name, value in self.intrinsics.items():
         deviation = self.intrinsics_deviations[name]
         lines.append(f"{name:<12} {value:.2f} mm (standard deviation {deviation:.2g})")
+    if any(fraction > 0.005 for fraction in self.left_out):
+        fractions = ", ".join(f"{fraction:.0%}" for fraction in self.left_out)
+        lines.append(f"left out     {fractions} of the pixels, which show tissue beyond the CT")
     lines.append(f"effort       {effort}")
     lines.append(f"{'converged' if self.converged else 'not converged'}: {self.reason}")
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from diffpose.registration.levels import (
     with_intrinsics,
 )
 from .options import Measurement, Options, as_measurements
-from .problem import Evaluation, Problem
+from .problem import Evaluation, Problem, covered
 from .result import RegistrationResult
 from .starts import find_depths, find_levels
 from .stop import Stop, Visit, Watch
@@ -46,6 +46,7 @@ class Answer:
     after: float
     covariance: Float[Tensor, "P P"]  # Of all unknowns [mm, degrees]
     frames: Float[Tensor, "B 4 4"]
+    left_out: list[float]  # Fraction of each X-ray
 
     @property
     def stop(self) -> Stop:
@@ -60,7 +61,10 @@ def judge(found: Found, first: Float[Tensor, "1 1 V 4 4"], watch: Watch) -> Answ
     watch.n_renders += 2 * len(problem.views)
     before, after = (_similarity(x) for x in (initial, now))
     # robust weights may cost a little, but not that much
-    if not found.stop.early and after < before - 0.05:
+    worse = after < before - 0.05
+    if problem.skips:
+        worse = bool(now.score > 0.9 * initial.score)
+    if not found.stop.early and worse:
         found = Found(problem, first, nothing, Stop.WORSE)
         now, after = initial, before
         watch.path = [Visit(first[:, :, 0], initial.cost, problem.views[0].size)]
@@ -71,7 +75,12 @@ def judge(found: Found, first: Float[Tensor, "1 1 V 4 4"], watch: Watch) -> Answ
         spread[block, block] += shift[:, None] * shift
     if found.stop.converged and not spread.isfinite().all():
         found = replace(found, stop=Stop.UNDETERMINED)
-    return Answer(found, before, after, spread, now.frames[0, 0].cpu())
+    return Answer(found, before, after, spread, now.frames[0, 0].cpu(), _left_out(now))
+
+
+def _left_out(now: Evaluation) -> list[float]:
+    "Of each view, the fraction of the valid features that does not count."
+    return [round(1 - float(covered(part)[0]), 6) for (part,) in now.parts]
 
 
 def _similarity(now: Evaluation) -> float:
@@ -117,6 +126,7 @@ def as_result(
         intrinsics=intrinsics,
         intrinsics_deviations=dict(zip(problem.names, deviations)),
         stop=answer.stop,
+        left_out=answer.left_out,
     )
 
 # %% ../../notebooks/api/registration/run.ipynb #b5e14545
@@ -242,6 +252,8 @@ def register(
     levels: Sequence[int] | None = None,
     # "trilinear", or "siddon", whose derivatives mislead over a finite step
     renderer: str = "trilinear",
+    # Leave out rays through tissue beyond the faces at which the CT cuts the body
+    skip_truncated: bool = True,
     n_iterations: int = 30,  # At most, at each level
     # Stop at steps that move the patient by less [pixels, as wide as they are in the patient]
     tolerance: float = 0.01,
@@ -275,6 +287,7 @@ def register(
         progress=progress,
         verbose=verbose,
         callback=callback,
+        skip_truncated=skip_truncated,
     )
     measurements = as_measurements(drr, xray, pose, mask)
     apart = geometry == "free" and len(measurements) > 1

@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from .problem import Problem
+from .problem import Problem, judged
 from .stop import Stop, Watch
 
 # %% auto #0
@@ -31,6 +31,7 @@ class State:
     poses: Float[Tensor, "X K V 4 4"]
     offsets: Float[Tensor, "X K n"]
     cost: Float[Tensor, "X K"]
+    covered: Float[Tensor, "X K"]  # Fraction of the features that count
     gradient: Float[Tensor, "X K P"]
     hessian: Float[Tensor, "X K P P"]
     frames: Float[Tensor, "X K B 4 4"]
@@ -39,6 +40,11 @@ class State:
     stop: Integer[Tensor, "X K"]  # Code of `Stop`; zero while a start goes on
     n_steps: Integer[Tensor, "X K"]  # That were tried
     weights: list[list[Float[Tensor, "X #K 1 G M"]]]  # Of the features of each view
+
+    @property
+    def score(self) -> Float[Tensor, "X K"]:
+        "Of each start against the others; less is better."
+        return judged(self.cost, self.covered)
 
     @property
     def running(self) -> Bool[Tensor, "X K"]:
@@ -80,6 +86,7 @@ def begin(
         poses=poses,
         offsets=offsets,
         cost=now.cost,
+        covered=now.covered,
         gradient=now.gradient,
         hessian=now.hessian,
         frames=now.frames,
@@ -123,18 +130,20 @@ def iterate(
     "The state after one step of every start that goes on."
     step, promised = state.propose()
     poses, offsets = problem.moved(state.poses, state.offsets, state.frames, step)
-    weights = None if problem.robust is None else state.weights
+    weights = state.weights if problem.reweighs else None
     new = problem.evaluate(poses, offsets, weights)
     gain = state.cost - new.cost
     # nor past the patient, where nothing pulls back
     seen = new.hessian.diagonal(dim1=-2, dim2=-1).amax(-1) > 0
     better = state.running & (gain > 0) & new.cost.isfinite() & seen
     new = problem.reweighed(new, offsets)
+    if problem.skips:  # nor where next to nothing is left to compare
+        better = better & (new.score <= 0.99 * state.score)
     found = {"poses": poses, "offsets": offsets, "cost": new.cost, "frames": new.frames}
-    found |= {"gradient": new.gradient, "hessian": new.hessian}
+    found |= {"gradient": new.gradient, "hessian": new.hessian, "covered": new.covered}
     kept = {name: where(better, x, getattr(state, name)) for name, x in found.items()}
     weights = state.weights
-    if problem.robust is not None:
+    if problem.reweighs:
         pairs = zip(new.weights, state.weights)
         weights = [[where(better, *w) for w in zip(*of_view)] for of_view in pairs]
     small = distance(step, problem.n_blocks) < tolerance

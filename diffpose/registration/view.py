@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import renderers
 from ..camera import Camera
+from ..data.truncation import Missing
 from ..drr import DRR
 from ..pose import RigidTransform
 from diffpose.registration.derivatives import (
@@ -27,7 +28,7 @@ from ..residuals import Residuals
 from ..torch_tools import Memory
 
 # %% auto #0
-__all__ = []
+__all__ = ['MISSED', 'COVERAGE_PIXELS', 'LEAST_COVERED']
 
 # %% ../../notebooks/api/registration/view.ipynb #950dc28d
 # volume: {voxels in a block along each axis: the averaged volume}
@@ -88,6 +89,7 @@ class View:
         similarity: str | dict[str, float],  # As for `register`
         depth: float,  # Of the volume's centre, along the beam [mm]
         renderer: str,  # "trilinear" or "siddon"
+        missing: Missing | None = None,  # Tissue outside of the CT, if its rays shall not count
     ):
         self.method, self.dtype = renderer, drr.detector.target.dtype
         device, self.device = solver_device(drr), drr.device
@@ -114,6 +116,8 @@ class View:
         factors = x, y, z
         self.volume = pooled(density, factors)
         self.to_voxel = to_pooled(factors).to(device) @ to_voxel
+
+        self.missing = missing
 
     @property
     def size(self) -> int:
@@ -179,3 +183,34 @@ def linearize(
         J[:, 6:] += integrals.value[:, None] * longer
     images = integrals.value * lengths
     return torch.cat([images[:, None], J], dim=1).reshape(len(poses), -1, *self.shape)
+
+# %% ../../notebooks/api/registration/view.ipynb #b6c802ac
+MISSED = 10.0  # A ray does not count after so much of what the CT does not hold [mm]
+COVERAGE_PIXELS = 32  # along the longer side; tissue is smooth
+LEAST_COVERED = 0.05  # Less of the image than this does not guide a search
+
+
+@patch
+def coverage(
+    self: View,
+    poses: Float[Tensor, "K 4 4"],
+) -> Float[Tensor, "K h w"] | None:  # None if all rays count
+    "How much each ray counts, from 0 to 1, given the tissue that the CT does not hold."
+    if self.missing is None:
+        return None
+    scale = min(1.0, COVERAGE_PIXELS / self.size)
+    height, width = (max(1, round(n * scale)) for n in self.shape)
+    camera = self.at(poses).resize(height, width)
+    to_voxel = self.missing.to_voxel.to(camera.pose.matrix)
+    source, target = camera.rays(to=to_voxel, dtype=self.dtype)
+    volume = self.missing.volume.to(source)
+    value = renderers.render(volume, source, target, method="trilinear", skip_empty=True)
+    length = value[:, 0] * camera.ray_lengths().to(value)
+    length = length.reshape(len(poses), 1, height, width)
+    length = F.interpolate(length, self.shape, mode="bilinear", align_corners=False)[:, 0]
+    if length.device.type == "cpu" and not length.any():
+        return None
+    t = (length / MISSED).clamp(max=1)
+    counts = 1 - t * t * (3 - 2 * t)
+    enough = counts.mean((1, 2), keepdim=True) > LEAST_COVERED
+    return torch.where(enough, counts, LEAST_COVERED)

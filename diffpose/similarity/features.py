@@ -101,7 +101,8 @@ class Patches(WholeImage):
     def valid(self, mask: Float[Tensor, "*B H W"]) -> Float[Tensor, "*B G M"]:
         "1 for the valid pixels of patches that are valid by more than half."
         weights = self(mask)
-        return weights * (weights.mean(-1, keepdim=True) > 0.5)
+        largest = mask.amax((-2, -1))[..., None, None]
+        return weights * (weights.mean(-1, keepdim=True) > 0.5 * largest)
 
 
 @dataclass(frozen=True)

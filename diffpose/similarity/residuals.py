@@ -59,7 +59,7 @@ class Residuals:
     def _valid(self, xray: Tensor, valid: Tensor | None) -> list[Float[Tensor, "K 1 G M"]]:
         "Weights: 1 where a feature sees valid pixels only."
         mask = xray.new_ones(self.shape) if valid is None else valid.to(xray)
-        mask = mask.reshape(-1, 1, *self.shape)
+        mask = self.mask = mask.reshape(-1, 1, *self.shape)
         weights = [to_features.valid(mask) for to_features in self.maps]
         if valid is None:
             return weights
@@ -80,6 +80,14 @@ class Residuals:
         squares = weight * centre(target, weight) ** 2
         pixels = weight.sum((1, 2, 3), keepdim=True)
         return fraction * squares.sum((1, 2, 3), keepdim=True) / pixels
+
+    def weights_within(
+        self,
+        coverage: Float[Tensor, "K H W"],  # How much each pixel counts, 0 to 1
+    ) -> list[Float[Tensor, "K 1 G M"]]:
+        "Weights of features for images whose pixels do not all count alike."
+        mask = self.mask * coverage[:, None].to(self.mask)
+        return [to_features.valid(mask) for to_features in self.maps]
 
     def blocks(self) -> list[Int[Tensor, "G M"]]:
         "Which block of the image each feature lies in, for each part."
@@ -121,9 +129,12 @@ class Linearization:
         self,
         residuals: Residuals,
         features: list[Float[Tensor, "K Q G M"]],  # Of the images, then of their derivatives
-        weights: list[Float[Tensor, "K 1 G M"]],
+        weights: list[Float[Tensor, "K 1 G M"]] | None = None,  # Those of valid pixels if None
+        valid: list[Float[Tensor, "K 1 G M"]] | None = None,  # Before robust weights
     ):
-        self.residuals, self.features, self.weights = residuals, features, weights
+        self.valid = residuals.weights if valid is None else valid
+        self.weights = self.valid if weights is None else weights
+        self.residuals, self.features = residuals, features
         self.scales: list[Tensor] = []
         self.r: list[Tensor] = []
         self.J: list[Tensor] = []
@@ -168,14 +179,15 @@ def linearize_features(
     weights: list[Tensor],
 ) -> Linearization:
     "The same images with other weights."
-    return Linearization(linearization.residuals, linearization.features, weights)
+    known = linearization.residuals, linearization.features
+    return Linearization(*known, weights, linearization.valid)
 
 
 def linearize(
     residuals: Residuals,
     images: Float[Tensor, "K Q H W"],  # Rendered image, then its Q - 1 derivatives
     weights: list[Tensor] | None = None,  # From `robust_weights`; the valid pixels' if None
+    valid: list[Tensor] | None = None,  # Those of valid pixels, if they differ between images
 ) -> Linearization:
     "Compare K rendered images with an X-ray, or with K. `cost` is one minus the similarity."
-    weights = residuals.weights if weights is None else weights
-    return Linearization(residuals, residuals.features(images), weights)
+    return Linearization(residuals, residuals.features(images), weights, valid)

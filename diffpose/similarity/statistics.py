@@ -23,7 +23,7 @@ def robust_weights(
 ) -> list[Float[Tensor, "K 1 G M"]]:
     "Weights of features for the next iteration, those of invalid pixels being zero."
     residuals = linearization.residuals
-    parts = zip(residuals.maps, residuals.weights, linearization.r)
+    parts = zip(residuals.maps, linearization.valid, linearization.r)
     return [_weights(r, valid, c, to_features.vector) for to_features, valid, r in parts]
 
 
