@@ -4,7 +4,9 @@
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from nbformat import NotebookNode, read
 from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).resolve().parents[1]
+ALT_TEXT = re.compile(r'#\| fig-alt: "(.*)"\n')
 
 
 def _shown(cell: NotebookNode) -> NotebookNode:
@@ -24,19 +27,29 @@ def _shown(cell: NotebookNode) -> NotebookNode:
     )
 
 
+def _take_alt_texts(cells: list[NotebookNode]) -> Iterator[str]:
+    "Take the alternative texts of pictures out of the code of their cells."
+    texts = []
+    for cell in cells:
+        if found := ALT_TEXT.match(cell.source):
+            texts.append(found[1])
+            cell.source = cell.source.removeprefix(found[0])
+    return iter(texts)
+
+
 def readme() -> tuple[str, dict[str, bytes]]:
     "Text of the README, and the pictures that it shows by their path from the root."
     notebook = read(ROOT / "notebooks" / "index.ipynb", as_version=4)
     notebook.cells = [
         _shown(cell) for cell in notebook.cells if not cell.source.startswith("#| hide")
     ]
+    alt_texts = _take_alt_texts(notebook.cells)
     notebook.metadata["language_info"] = {"name": "python"}
     exporter = MarkdownExporter()
     resources: dict[str, Any] = {"output_files_dir": "index_files", "unique_key": "index"}
     text, resources = exporter.from_notebook_node(notebook, resources=resources)
     text = (
-        text.replace("![png]", "![X-rays rendered by the cell above]")
-        .replace("![jpeg]", "![The scene of the cell above]")
+        re.sub(r"!\[(png|jpeg)\]", lambda _: f"![{next(alt_texts)}]", text)
         .replace("](api/", "](notebooks/api/")
         .replace("](tutorials/", "](notebooks/tutorials/")
         .replace("](images/", "](notebooks/images/")

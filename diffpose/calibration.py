@@ -57,7 +57,7 @@ def parse_intrinsic_matrix(
     delx: float,  # Pixel width [mm]
     dely: float,  # Pixel height [mm]
 ) -> tuple[float, float, float]:  # sdd, x0 and y0 [mm]
-    "The arguments of `DRR` that an intrinsic matrix tells."
+    "The arguments of `DRR` that an intrinsic matrix determines."
     x0, y0 = get_principal_point(intrinsic, height, width, delx, dely)
     return get_focal_length(intrinsic, delx, dely), x0, y0
 

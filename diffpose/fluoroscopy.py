@@ -71,7 +71,7 @@ def add_scatter(
     fraction: float = 0.1,  # Scattered over primary photons, on average over the image
     width: float = 0.1,  # Standard deviation of the spread, as a fraction of the image's width
 ) -> Float[Tensor, "B 1 H W"]:
-    "Add light of low frequency."
+    "Add scattered photons: the primary ones, spread by a wide Gaussian."
     return intensity + fraction * _blur(intensity, width * intensity.shape[-1])
 
 
@@ -96,7 +96,7 @@ def collimate(
     edge: float = 0.01,  # Width of the ramp at the border, as a fraction of the image's width
     transmission: float = 0.01,  # Fraction that is seen outside
 ) -> Collimated:
-    "Close the field around its centre."
+    "Limit the field to a circle or a rectangle around the image's centre."
     if shape not in ("circle", "rectangle"):
         raise ValueError(f"shape must be 'circle' or 'rectangle', got {shape!r}")
     height, width = intensity.shape[-2:]
@@ -205,7 +205,7 @@ _POSITIVE = ("photons", "gamma", "scatter_width", "collimation_size", "wire_diam
 
 @dataclass(frozen=True)
 class Fluoroscopy:
-    """What happens to X-rays behind the patient.
+    """Settings of a simulated detector: scatter, wires, collimator, blur, noise and response.
 
     Lengths are fractions of the image's width where no unit is given.
     """

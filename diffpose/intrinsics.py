@@ -42,7 +42,7 @@ _LENGTHS = ("sdd", "delx", "dely", "height", "width")
 
 @dataclass(frozen=True)
 class Intrinsics:
-    "A flat detector: the arguments of a `DRR`, as arithmetic."
+    "A flat detector: the arguments of a `DRR`, with crops, resizes and flips."
 
     sdd: float  # Source-to-detector distance [mm]
     delx: float  # Pixel width [mm]
@@ -149,7 +149,7 @@ def flip(
     horizontal: bool = False,  # Left and right
     vertical: bool = False,  # Top and bottom
 ) -> Intrinsics:
-    """Mirror the image; the signs of the focal lengths remember it.
+    """Mirror the image; the signs of the focal lengths record it.
 
     One flip alone changes the handedness: the pose needs another `reverse_x_axis` or `orientation`
     too (see `calibration.pose_from_extrinsic`).

@@ -2,8 +2,8 @@
 website/check.py`. Lists what is wrong, and fails if anything is.
 
 Every page has a title and a description, and is in the sidebar; every internal link and picture of
-the processed pages resolves, anchors and links to files of the repository included; no cell prints
-a warning; every API page shows something and tests something.
+the processed pages resolves, anchors and links to files of the repository included; no link
+stands in another; no cell prints a warning; every API page shows something and tests something.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nbformat import read
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES, PAGES = ROOT / "notebooks", ROOT / "_proc"
 TEST = re.compile(r"\b(assert|assert_close|test_\w+|raises|gradcheck)\b")
+NESTED = re.compile(r"\[[^\[\]]*\[`[^\]]*\]\([^)]*\)[^\]]*\]\([^)]*\)")
 SHOWN = ("image/", "text/html", "text/plain", "text/markdown")
 
 
@@ -45,6 +46,12 @@ class Page:
         self.links: list[str] = []
         self.pictures: list[str] = []
         self.anchors: set[str] = set()
+        self.nested = [
+            link
+            for cell in self.notebook.cells
+            if cell.cell_type == "markdown"
+            for link in NESTED.findall(cell.source)
+        ]
         for cell in self.notebook.cells:
             if cell.cell_type == "markdown":
                 self._collect(markdown2html_mistune(cell.source))
@@ -137,6 +144,8 @@ def _page_faults(page: Page, pages: list[Page]) -> Iterator[str]:
     for link in page.links:
         if reason := _broken_link(link, page, pages):
             yield f"link {link}: {reason}"
+    for link in page.nested:  # a linked name within a link, which is shown as raw Markdown
+        yield f"{link} is a link in a link: take the backticks off its text"
     for picture in page.pictures:
         if (
             not picture.startswith("data:image/")

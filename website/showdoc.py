@@ -46,10 +46,24 @@ def _definition(symbol: Any) -> tuple[ast.stmt | None, dict[int, str]]:
         source = textwrap.dedent(inspect.getsource(inspect.unwrap(symbol)))
     except (OSError, TypeError):
         return None, {}  # built in, or made by another library: nothing to read
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return ast.parse(source).body[0], {
-        t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT
-    }
+    return ast.parse(source).body[0], _comments(source)
+
+
+def _comments(source: str) -> dict[int, str]:
+    "Comments by the line that they are about: the one they end, or the next line of code."
+    comments: dict[int, str] = {}
+    above: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            text = token.string.lstrip("# ")
+            if token.line.lstrip().startswith("#"):
+                above.append(text)
+            else:
+                comments[token.start[0]] = text
+        elif above and token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
+            comments[token.start[0]] = " ".join(above)
+            above = []
+    return comments
 
 
 def _parameters(symbol: Any) -> tuple[list[_Parameter], _Returned | None]:
