@@ -62,15 +62,15 @@ def _section(
     slab = hu.narrow(face.axis, start, n) > BODY_HU
     fractions = slab.float().mean(face.axis)
     shape = _coarse_shape(hu.shape, spacing)
-    del shape[face.axis]
-    body = F.adaptive_avg_pool2d(fractions[None, None], shape)[0, 0].numpy() > 0.5
+    rows, columns = np.delete(shape, face.axis).tolist()
+    body = F.adaptive_avg_pool2d(fractions[None, None], (rows, columns))[0, 0].numpy() > 0.5
     return ndimage.binary_opening(ndimage.binary_fill_holes(body), np.ones((3, 3)))
 
 # %% ../../notebooks/api/data/truncation.ipynb #e8b1222d
 LOWEST_AIR = -1024.0  # HU; smaller numbers are no measurements
 
 
-def _trimmed(hu: Tensor) -> tuple[slice, slice, slice]:
+def _trimmed(hu: Tensor) -> tuple[slice, ...]:
     "Where the volume holds measurements: without blank slices at its ends."
     lowest = hu.min()
     whole = tuple(slice(0, n) for n in hu.shape)
@@ -178,8 +178,10 @@ def _beyond_disc(
     if outside is None:
         return np.zeros(shape, bool)
 
+    a, b, c = shape
+
     def coarse(mask: Tensor) -> Bool[np.ndarray, "x y z"]:
-        return F.adaptive_avg_pool3d(mask.float()[None, None], shape)[0, 0].numpy() > 0.5
+        return F.adaptive_avg_pool3d(mask.float()[None, None], (a, b, c))[0, 0].numpy() > 0.5
 
     unknown = coarse(torch.from_numpy(outside.copy()))
     known = coarse(hu > BODY_HU)

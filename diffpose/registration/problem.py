@@ -188,8 +188,8 @@ def combine(
 
 def covered(part: Linearization) -> Float[Tensor, "K"]:
     "Fraction of the valid features that count."
-    counts = sum(valid.sum((1, 2, 3)) for valid in part.valid)
-    every = sum(weights.sum((1, 2, 3)) for weights in part.residuals.weights)
+    counts = torch.stack([w.sum((1, 2, 3)) for w in part.valid]).sum(0)
+    every = torch.stack([w.sum((1, 2, 3)) for w in part.residuals.weights]).sum(0)
     return (counts / every.clamp(min=1e-12)).expand(len(part.r[0]))
 
 
