@@ -152,7 +152,7 @@ def to_picture(
         picture = (1 - cover) * picture + cover * color
     return (255 * picture).round().astype(np.uint8)
 
-# %% ../../notebooks/api/visualization/images.ipynb #27ca2b3b
+# %% ../../notebooks/api/visualization/images.ipynb #78d15d4f
 def percentile_window(
     xray: Float[np.ndarray, "H W"],  # Line integrals; those that are not above zero see no patient
     low: float = 2.0,  # Percentile that is black [%]

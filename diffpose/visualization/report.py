@@ -95,7 +95,7 @@ def save_picture(
     with whole_file(path) as name:
         Image.fromarray(picture).save(name)
 
-# %% ../../notebooks/api/visualization/report.ipynb #a66f03bc
+# %% ../../notebooks/api/visualization/report.ipynb #cf7cfc12
 def outline(
     mask: Bool[Tensor, "H W"],
 ) -> Bool[Tensor, "H W"]:
