@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from .quick import import_roma
 from ..errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def command(
         def called(*args: Any, **kwargs: Any) -> None:
             o = options(*args, **kwargs)
             with all_errors():
+                import_roma()
                 run(o)
 
         called.__name__, called.__doc__ = run.__name__, run.__doc__

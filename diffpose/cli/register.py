@@ -233,13 +233,12 @@ def _unknown(texts: list[str] | None) -> dict[str, float]:
 # %% ../../notebooks/api/cli/register.ipynb #424f077a
 def _smaller(xray: "XRay", height: int | None) -> "XRay":
     "An X-ray of a height; by default one of at most 512 pixels along the longer side."
-    from diffpose.visualization.report import of_height
-
     i = xray.intrinsics
     if height is None:
         height = min(i.height, round(512 * i.height / max(i.height, i.width)))
-    check_pixels(height, round(height * i.width / i.height))
-    xray = of_height(xray, height)
+    width = max(1, round(height * i.width / i.height))
+    check_pixels(height, width)
+    xray = xray.resize(height, width)
     if min(xray.image.shape[-2:]) < 16:
         came = " x ".join(map(str, xray.image.shape[-2:]))
         raise ValueError(f"the X-ray must have at least 16 rows and columns, got {came}")
@@ -322,7 +321,6 @@ def _search(
 
 def _register(o: RegisterOptions) -> "RegistrationResult":
     from diffpose.drr import DRR
-    from diffpose.visualization import write_report
 
     unknown = _unknown(o.unknown)
     full, first = load_inputs(o)
@@ -338,6 +336,9 @@ def _register(o: RegisterOptions) -> "RegistrationResult":
     result = _search(o, drr, xray, first.pose, unknown)
     say(repr(result))
     _say("pose", *_in_words(result.pose, o.convention, first.orientation))
+    without_windows()
+    from diffpose.visualization import write_report  # slow to load: only now
+
     names = write_report(
         o.out,
         result,
@@ -367,6 +368,5 @@ def register_command(o: RegisterOptions) -> None:
     then).
     """
     _check(o)
-    without_windows()
     if not _register(o).converged:
         raise typer.Exit(1)

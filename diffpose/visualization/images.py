@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from kornia.filters import canny
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from torch import Tensor
@@ -216,6 +215,8 @@ def edges(
 
     Raises `ValueError` on other shapes, NaN, and a Gaussian wider than the image.
     """
+    from kornia.filters import canny  # slow to load
+
     _check_edges(img, sigma, quantile)
     size = _gaussian_size(sigma)
     find = partial(canny, kernel_size=(size, size), sigma=(sigma, sigma), eps=1e-12)
