@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['import_roma']
 
-# %% ../../notebooks/api/cli/quick.ipynb #80900f45
+# %% ../../notebooks/api/cli/quick.ipynb #8d84a208
 import functools
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
-# %% ../../notebooks/api/cli/quick.ipynb #d2cc20b0
+# %% ../../notebooks/api/cli/quick.ipynb #4855d8d3
 def import_roma() -> None:
     "Import roma without torch's compiler, unless one of them is there already."
     if "roma" in sys.modules or "torch._dynamo" in sys.modules:

@@ -197,6 +197,8 @@ def _check(o: RegisterOptions) -> None:
     _check_least("--starts", o.starts, 1, 4096)
     _check_least("--height", o.height, 16, 8192)
     _check_least("--seed", o.seed, 0, 2**63 - 1)
+    if o.i0 is not None and not math.isfinite(o.i0):
+        raise ValueError(f"--i0 must be a finite intensity, got {o.i0}")
     if o.max_seconds is not None and not o.max_seconds > 0:
         raise ValueError(f"--max-seconds must be positive, got {o.max_seconds}")
     if not all(0 <= s < math.inf for s in o.spread):
@@ -251,7 +253,7 @@ def _first_image(drr: "DRR", pose: "RigidTransform") -> "torch.Tensor":
     with torch.no_grad():
         image = drr(pose.to(drr.device)).cpu()
     if not image.max() > image.min():
-        flags = "--rotation, --translation, --pose, --orientation and --sdd"
+        flags = "--rotation, --translation, --pose, --orientation, --sdd and --delx"
         raise ValueError(f"no ray of the first pose meets the CT; check {flags}")
     return image
 
@@ -302,21 +304,27 @@ def _search(
     pose: "RigidTransform",
     unknown: dict[str, float],  # Standard deviations of intrinsics [mm]
 ) -> "RegistrationResult":
+    import torch
+
     from diffpose.registration import register
 
-    return register(
-        drr,
-        xray.image,
-        pose,
-        o.similarity,
-        None if xray.mask is None else xray.mask[0],
-        n_starts=o.starts,
-        spread=o.spread,
-        intrinsics=unknown,
-        max_seconds=o.max_seconds,
-        seed=o.seed,
-        progress=sys.stderr.isatty(),
-    )
+    try:
+        return register(
+            drr,
+            xray.image,
+            pose,
+            o.similarity,
+            None if xray.mask is None else xray.mask[0],
+            n_starts=o.starts,
+            spread=o.spread,
+            intrinsics=unknown,
+            max_seconds=o.max_seconds,
+            seed=o.seed,
+            progress=sys.stderr.isatty(),
+        )
+    except torch.linalg.LinAlgError as error:
+        flags = "--rotation, --translation, --pose and --sdd"
+        raise ValueError(f"the first pose shows no way to a better one; check {flags}") from error
 
 
 def _register(o: RegisterOptions) -> "RegistrationResult":

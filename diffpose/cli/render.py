@@ -207,7 +207,7 @@ class RenderOptions:
     bone_attenuation_multiplier: Bone = 1.0
     device: Device = "cpu"
 
-# %% ../../notebooks/api/cli/render.ipynb #9e7e43f0
+# %% ../../notebooks/api/cli/render.ipynb #4a419a30
 def _window(
     words: tuple[str, str] | None,  # Of `--window`
     xray: "np.ndarray",  # [H, W]
