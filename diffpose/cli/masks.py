@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MaskKind', 'MaskOption', 'parse_mask', 'Masked', 'with_mask']
 
-# %% ../../notebooks/api/cli/masks.ipynb #d0be24e7
+# %% ../../notebooks/api/cli/masks.ipynb #a009d71e
 import math
 from dataclasses import replace
 from enum import Enum
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from diffpose.xray import XRay
 
-# %% ../../notebooks/api/cli/masks.ipynb #f3927c74
+# %% ../../notebooks/api/cli/masks.ipynb #9c0c9cb0
 class MaskKind(Enum):
     "How a mask is said."
 
@@ -73,7 +73,7 @@ def _positive(option: MaskOption, text: str) -> MaskOption:
         raise ValueError(f"--mask must have a positive size in pixels, got {text!r}")
     return option
 
-# %% ../../notebooks/api/cli/masks.ipynb #11a30f16
+# %% ../../notebooks/api/cli/masks.ipynb #d0c9d377
 class Masked(NamedTuple):
     "An X-ray, and where its mask is from in words."
 

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['import_roma']
 
-# %% ../../notebooks/api/cli/quick.ipynb #8d84a208
+# %% ../../notebooks/api/cli/quick.ipynb #fb6eefc7
 import functools
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
-# %% ../../notebooks/api/cli/quick.ipynb #4855d8d3
+# %% ../../notebooks/api/cli/quick.ipynb #9b4736ea
 def import_roma() -> None:
     "Import roma without torch's compiler, unless one of them is there already."
     if "roma" in sys.modules or "torch._dynamo" in sys.modules:

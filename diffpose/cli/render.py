@@ -188,7 +188,7 @@ class RenderOptions:
             None,
             "What is black and white in a PNG: two values, or percentiles of the pixels that see "
             "the patient, such as 5% 99%.",
-            "2% 99.8%",
+            "5% 99.8%",
             metavar="LOW HIGH",
         ),
     ] = None
@@ -305,4 +305,16 @@ def _hints(o: RenderOptions, rendered: _Rendered) -> list[str]:
     if o.method == "siddon" and voxel > 2 * rendered.pixel:
         sizes = f"voxels of {voxel:.2g} mm, pixels of {rendered.pixel:.2g} mm at the isocentre"
         hints.append(f"{sizes}: --method trilinear shows no moire")
+    xray = rendered.channels[0]
+    plain = o.density == "normalized" and o.bone_attenuation_multiplier == 1
+    if plain and o.out.suffix.lower() == ".png" and _is_pale(xray):
+        hints.append("bones are pale: --bone-attenuation-multiplier 2.5 brings them out")
     return hints
+
+
+def _is_pale(xray: "np.ndarray") -> bool:
+    "Does so much soft tissue lie before the bones that they add little?"
+    import numpy as np
+
+    seen = xray[xray > 0]
+    return bool(seen.size) and bool(np.median(seen) > 0.6 * np.quantile(seen, 0.998))

@@ -154,7 +154,7 @@ def to_picture(
 # %% ../../notebooks/api/visualization/images.ipynb #78d15d4f
 def percentile_window(
     xray: Float[np.ndarray, "H W"],  # Line integrals; those that are not above zero see no patient
-    low: float = 2.0,  # Percentile that is black [%]
+    low: float = 5.0,  # Percentile that is black [%]
     high: float = 99.8,  # Percentile that is white [%]
 ) -> tuple[float, float]:
     "The window between two percentiles of the pixels that see the patient."

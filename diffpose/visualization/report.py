@@ -95,7 +95,7 @@ def save_picture(
     with whole_file(path) as name:
         Image.fromarray(picture).save(name)
 
-# %% ../../notebooks/api/visualization/report.ipynb #8d981381
+# %% ../../notebooks/api/visualization/report.ipynb #31a9b36b
 def outline(
     mask: Bool[Tensor, "H W"],
 ) -> Bool[Tensor, "H W"]:
