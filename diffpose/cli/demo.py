@@ -74,8 +74,8 @@ def _render_view(
     pixels = f"{detector.width} x {detector.height} pixels"
     image = f"the {view}, {pixels}, with {' and '.join(DEMO_STRUCTURES)}"
     where = f"on {device} ({torch.get_num_threads()} threads)"
-    typer.echo(f"  rendered  {image} in {seconds:.2f} s {where};")
-    typer.echo(f"            one X-ray more takes {again:.0f} ms")
+    typer.echo(f"  rendered  {image} in {seconds:.2f} s;")
+    typer.echo(f"            one X-ray more takes {again:.0f} ms {where}")
     return channels
 
 # %% ../../notebooks/api/cli/demo.ipynb #a0f9c049
@@ -96,7 +96,9 @@ def _simulate(drr: "DRR", pose: "RigidTransform") -> _Simulation:
     from diffpose.threads import single_threaded
     from diffpose.xray import Fluoroscopy, simulate
 
-    settings = Fluoroscopy(photons=2e4, scatter=0.2, wires=1, collimation="circle")
+    settings = Fluoroscopy(
+        photons=2e4, scatter=0.2, wires=1, collimation="circle", collimation_size=1.0
+    )
     attenuation = transform_hu_to_attenuation(drr.subject.volume.data)[0].to(drr.device)
     integrals = drr.reshape_transform(drr.render(attenuation, *drr.rays(pose)), 1)
     with single_threaded(integrals):
