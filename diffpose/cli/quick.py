@@ -21,12 +21,12 @@ def import_roma() -> None:
 
     stand_in: Any = types.ModuleType("torch._dynamo")
     stand_in.disable = _disabled_later
-    there: Any = torch
-    sys.modules["torch._dynamo"] = there._dynamo = stand_in
+    here: Any = vars(torch)
+    sys.modules["torch._dynamo"] = here["_dynamo"] = stand_in
     try:
-        import roma  # noqa: F401
+        import roma
     finally:
-        del sys.modules["torch._dynamo"], there._dynamo
+        del sys.modules["torch._dynamo"], here["_dynamo"]
 
 
 def _disabled_later(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,9 +34,9 @@ def _disabled_later(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        import torch._dynamo
+        from torch._dynamo import disable
 
-        return torch._dynamo.disable(function)(*args, **kwargs)
+        return disable(function)(*args, **kwargs)
 
     call.__dict__["_torchdynamo_disable"] = True  # what the compiler looks for
     return call

@@ -100,7 +100,7 @@ class RegisterOptions:
         str,
         option(
             "X-ray",
-            "Pixels that count: auto (the field of a collimator, if its edge is plain), none (all), "
+            "Pixels that count: auto (a collimator's field, if its edge is plain), none (all), "
             "circle (the largest), circle:ROW,COLUMN,RADIUS, border:PIXELS, "
             "or a PNG or NIfTI file of the X-ray's size.",
         ),

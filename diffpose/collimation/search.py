@@ -196,7 +196,9 @@ def judge(
 
 # %% ../../notebooks/api/collimation/search.ipynb #7c984c14
 def find_collimator(
-    image: Float[Tensor, "*1 H W"],  # Line integrals, in any unit: bright where the patient is dense
+    image: Float[
+        Tensor, "*1 H W"
+    ],  # Line integrals, in any unit: bright where the patient is dense
 ) -> Collimator | None:
     """The collimator of an X-ray, if its edges are plain; None if not.
 
