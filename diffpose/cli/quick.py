@@ -7,6 +7,7 @@ __all__ = ['import_roma']
 
 # %% ../../notebooks/api/cli/quick.ipynb #fb6eefc7
 import functools
+import importlib
 import sys
 import types
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def import_roma() -> None:
     here: Any = vars(torch)
     sys.modules["torch._dynamo"] = here["_dynamo"] = stand_in
     try:
-        import roma
+        importlib.import_module("roma")
     finally:
         del sys.modules["torch._dynamo"], here["_dynamo"]
 

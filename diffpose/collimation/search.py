@@ -55,8 +55,8 @@ def candidates(
     image: Float[np.ndarray, "H W"],  # That grows outward
 ) -> Candidates:
     "Lines and circles with most votes, moved to where their steps are."
-    found = [find_lines(image), find_circles(image)]
-    lines, circles = ([refine(image, edge, THRESHOLD) for edge in edges] for edges in found)
+    lines: list[Edge] = [refine(image, line, THRESHOLD) for line in find_lines(image)]
+    circles: list[Edge] = [refine(image, circle, THRESHOLD) for circle in find_circles(image)]
     seen = {edge: look(image, edge) for edge in [*lines, *circles]}
     return Candidates(image, lines, circles, seen)
 

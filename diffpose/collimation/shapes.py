@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -77,7 +77,8 @@ def pixel_centres(
     width: int,  # Columns
 ) -> Float[np.ndarray, "H W 2"]:
     "(row, column) of each pixel's centre."
-    return np.stack(np.mgrid[:height, :width], axis=-1) + 0.5
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    return np.stack([rows, columns], axis=-1) + 0.5
 
 # %% ../../notebooks/api/collimation/shapes.ipynb #26a18f29
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ def _nifti(path: Path) -> np.ndarray:
     from nibabel.filebasedimages import ImageFileError
 
     try:
-        return np.squeeze(np.asarray(nibabel.load(path).dataobj)).T
+        image: Any = nibabel.load(path)
+        return np.squeeze(np.asarray(image.dataobj)).T
     except (ImageFileError, zlib.error) as error:
         raise ValueError(error) from error
 

@@ -67,8 +67,8 @@ def plot_registration(
     if mask is None:
         plot_difference(xray, after, ax=axs[1, 2], title=titles[5])
         return figure
-    pictures = (_outside_flat(img, mask) for img in (xray, after))
-    plot_difference(*pictures, ax=axs[1, 2], title=titles[5])
+    flat_xray, flat_after = (_outside_flat(img, mask) for img in (xray, after))
+    plot_difference(flat_xray, flat_after, ax=axs[1, 2], title=titles[5])
     for ax in (axs[0, 0], *axs[1]):
         ax.contour(mask[0, 0].cpu(), [0.5], colors=COLORS[1], linewidths=1)
     return figure
