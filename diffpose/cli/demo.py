@@ -43,12 +43,12 @@ def _draw_demo(path: Path, images: "dict[str, np.ndarray]") -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    from diffpose.visualization import COLORS, save_figure, to_picture
+    from diffpose.visualization import COLORS, percentile_window, save_figure, to_picture
 
     figure = Figure(figsize=(9, 4.9), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for ax, (view, channels) in zip(figure.subplots(1, len(images)), images.items()):
-        ax.imshow(to_picture(channels))
+        ax.imshow(to_picture(channels, window=percentile_window(channels[0])))
         ax.set_title(f"From the {view}")
         ax.set_axis_off()
     patches = [Patch(color=c, label=s) for c, s in zip(COLORS, DEMO_STRUCTURES)]
@@ -74,9 +74,8 @@ def _render_view(
     pixels = f"{detector.width} x {detector.height} pixels"
     image = f"the {view}, {pixels}, with {' and '.join(DEMO_STRUCTURES)}"
     where = f"on {device} ({torch.get_num_threads()} threads)"
-    typer.echo(
-        f"  rendered  {image} in {seconds:.2f} s {where}; one X-ray more takes {again:.0f} ms"
-    )
+    typer.echo(f"  rendered  {image} in {seconds:.2f} s;")
+    typer.echo(f"            one X-ray more takes {again:.0f} ms {where}")
     return channels
 
 # %% ../../notebooks/api/cli/demo.ipynb #a0f9c049
@@ -97,7 +96,9 @@ def _simulate(drr: "DRR", pose: "RigidTransform") -> _Simulation:
     from diffpose.threads import single_threaded
     from diffpose.xray import Fluoroscopy, simulate
 
-    settings = Fluoroscopy(photons=2e4, scatter=0.2, wires=1)
+    settings = Fluoroscopy(
+        photons=2e4, scatter=0.2, wires=1, collimation="circle", collimation_size=1.0
+    )
     attenuation = transform_hu_to_attenuation(drr.subject.volume.data)[0].to(drr.device)
     integrals = drr.reshape_transform(drr.render(attenuation, *drr.rays(pose)), 1)
     with single_threaded(integrals):
@@ -116,11 +117,24 @@ def _demo_registration(drr: "DRR", path: Path) -> None:
     start = time.perf_counter()
     xray, photons = _simulate(drr, true)
     seconds = time.perf_counter() - start
-    fluoroscopy = f"{photons:.0f} photons a pixel, scatter and a wire"
-    typer.echo(f"  simulated fluoroscopy from an oblique angle, {fluoroscopy}, in {seconds:.2f} s")
-    result = register(drr, xray, wrong, progress=False)
+    typer.echo(f"  simulated fluoroscopy from an oblique angle in {seconds:.2f} s:")
+    typer.echo(f"            {photons:.0f} photons a pixel, scatter, a wire, and a round field")
+    mask = _field(xray)
+    result = register(drr, xray, wrong, mask=None if mask is None else mask[0], progress=False)
     _say_errors(drr, true, wrong, result.pose, result.seconds)
-    _draw_registration(drr, xray, wrong, result.pose, path)
+    _draw_registration(drr, xray, wrong, result.pose, mask, path)
+
+
+def _field(xray: "Tensor") -> "Tensor | None":
+    "The mask of the collimator that is seen in an X-ray, with a line about it."
+    from diffpose.collimation import find_collimator
+
+    found = find_collimator(xray)
+    if found is None:
+        return None
+    share = f"{found.mask.float().mean():.0%} of the pixels count"
+    typer.echo(f"  found     {found}: {share}")
+    return found.mask.to(xray.device)
 
 
 def _say_errors(
@@ -137,12 +151,17 @@ def _say_errors(
     before, after = evaluator(true, wrong), evaluator(true, found)
     distance = f"{before.rotation[0]:.0f} degrees and {before.translation[0]:.0f} mm away"
     errors = f"{before.mTRE[0]:.1f} mm off before, {after.mTRE[0]:.2f} mm after"
-    found_in = f"from {distance} in {seconds:.1f} s"
-    typer.echo(f"  found     its pose {found_in}: {errors} (mTRE of {len(names)} structures)")
+    typer.echo(f"  found     its pose from {distance} in {seconds:.1f} s:")
+    typer.echo(f"            {errors} (mTRE of {len(names)} structures)")
 
 
 def _draw_registration(
-    drr: "DRR", xray: "Tensor", wrong: "RigidTransform", found: "RigidTransform", path: Path
+    drr: "DRR",
+    xray: "Tensor",
+    wrong: "RigidTransform",
+    found: "RigidTransform",
+    mask: "Tensor | None",
+    path: Path,
 ) -> None:
     import torch
 
@@ -152,7 +171,11 @@ def _draw_registration(
     with torch.no_grad():
         before, after = drr(wrong).cpu(), drr(found).cpu()
     with single_threaded(xray):
-        save_figure(plot_registration(xray.cpu(), before, after), path)
+        xray = xray.cpu()
+        if mask is not None:
+            mask = mask.cpu()
+            xray = torch.where(mask, xray, xray[mask].mean())
+        save_figure(plot_registration(xray, before, after, mask=mask), path)
 
 # %% ../../notebooks/api/cli/demo.ipynb #83de41a6
 @dataclass(frozen=True)
@@ -179,6 +202,14 @@ def _read_example(device: str) -> "DRR":
     return drr
 
 
+def _save_views(folder: Path, images: "dict[str, np.ndarray]") -> None:
+    from diffpose.visualization import percentile_window
+
+    for view, channels in images.items():
+        window = percentile_window(channels[0])
+        save_image(folder / f"{view}.png", channels[:1], window)
+
+
 @command(DemoOptions)
 def demo(o: DemoOptions) -> None:
     "Render the chest CT of the package from two sides, and find the pose of a simulated X-ray."
@@ -191,8 +222,7 @@ def demo(o: DemoOptions) -> None:
     shown = structure_ids(DEMO_STRUCTURES, drr.subject)
     images = {view: _render_view(drr, view, shown) for view in DEMO_VIEWS}
     _demo_registration(drr, o.out / "registration.png")
-    for view, channels in images.items():
-        save_image(o.out / f"{view}.png", channels[:1])
+    _save_views(o.out, images)
     _draw_demo(o.out / "structures.png", images)
     for name in (*(f"{view}.png" for view in images), "structures.png", "registration.png"):
         typer.echo(f"  wrote     {o.out / name}")

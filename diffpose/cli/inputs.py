@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .options import euler_pose, orientation_of
+from .options import euler_pose, naming, orientation_of
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ def load_xray(
     "The X-ray, with a pose if its angles are known and wanted."
     from diffpose.xray import read_xray
 
-    try:
+    with naming(o.xray):
         return read_xray(
             o.xray,
             sdd=o.sdd,
@@ -103,8 +103,6 @@ def load_xray(
             i0=o.i0,
             frame=o.frame,
         )
-    except (AttributeError, RuntimeError) as error:  # of pydicom
-        raise ValueError(f"{o.xray.name} cannot be decoded ({error})") from error
 
 # %% ../../notebooks/api/cli/inputs.ipynb #8e8e131c
 class FirstPose(NamedTuple):
@@ -128,10 +126,13 @@ def _read_pose_file(path: Path) -> tuple["torch.Tensor", dict[str, Any]]:
     wrong = f"--pose: the matrix in {path} must be 4 x 4 numbers"
     try:
         matrix = torch.tensor(facts["matrix"], dtype=torch.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{wrong} ({error})") from error
     if matrix.shape != (4, 4):
         raise ValueError(f"{wrong}, got {list(matrix.shape)}")
+    if facts.get("orientation", "AP") not in ("AP", "PA", None):
+        came = f"got {facts['orientation']!r}"
+        raise ValueError(f"--pose: the orientation in {path} must be AP, PA or null, {came}")
     return matrix, facts
 
 

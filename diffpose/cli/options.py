@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FLAGS', 'CT', 'Labelmap', 'Structures', 'Only', 'Density', 'Bone', 'Triple', 'Rotation', 'Translation', 'Convention',
-           'Device', 'clear_errors', 'command', 'make_app', 'option', 'flags_table', 'check_folder', 'check_device',
-           'without_windows', 'orientation_of', 'CTOptions', 'is_example', 'as_labels', 'read_ct',
+           'Device', 'LARGEST', 'MOST_PIXELS', 'say', 'one_line', 'clear_errors', 'all_errors', 'command', 'make_app',
+           'option', 'flags_table', 'check_path', 'check_numbers', 'check_pixels', 'check_folder', 'check_device',
+           'without_windows', 'orientation_of', 'CTOptions', 'is_example', 'as_labels', 'read_ct', 'naming',
            'default_translation', 'euler_pose']
 
 # %% ../../notebooks/api/cli/options.ipynb #6448e4ba
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
+
+from .quick import import_roma
+from ..errors import ArgumentError
 
 if TYPE_CHECKING:
     from torchio import Subject
@@ -51,6 +55,8 @@ _SAME = (
     "density",
     "bone_attenuation_multiplier",
     "show",
+    "window",
+    "mask",
     "similarity",
     "spread",
     "max_seconds",
@@ -65,16 +71,57 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in _SAME} | {
 }  # flag of each argument of the package that has one
 
 
+def say(
+    text: str,
+    err: bool = False,  # To the standard error
+) -> None:
+    "Print, with codes for letters that the terminal does not know."
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
+def one_line(error: BaseException) -> str:
+    "An error's message in a line; its kind if it has none."
+    text = " ".join(str(error).split())
+    if len(text) > 500:
+        text = f"{text[:500]} ..."
+    return text or type(error).__name__
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    "Show an error in one line, and exit with code 2."
+    "Show an error of the input in one line, and exit with code 2."
     try:
         yield
     except (OSError, ValueError, TypeError) as error:
         names = getattr(error, "arguments", ())
         flags = ", ".join(FLAGS[name] for name in names if name in FLAGS)
-        typer.echo(f"Error: {flags + ': ' if flags else ''}{error}", err=True)
+        say(f"Error: {flags + ': ' if flags else ''}{one_line(error)}", err=True)
         raise typer.Exit(2) from error
+    except MemoryError as error:
+        say(f"Error: there is not enough memory ({one_line(error)})", err=True)
+        raise typer.Exit(2) from error
+
+
+@contextmanager
+def all_errors() -> Iterator[None]:
+    "Show any error in one line, and exit with the code that it has in the table."
+    try:
+        with clear_errors():
+            yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt as error:
+        say("Interrupted.", err=True)
+        raise typer.Exit(130) from error
+    except Exception as error:
+        if os.environ.get("DIFFPOSE_TRACEBACK"):
+            raise
+        kind = type(error).__name__
+        hint = "DIFFPOSE_TRACEBACK=1 shows where"
+        say(f"Error: a fault of the program ({kind}: {one_line(error)}); {hint}", err=True)
+        raise typer.Exit(3) from error
 
 # %% ../../notebooks/api/cli/options.ipynb #e7058b37
 def command(
@@ -85,7 +132,8 @@ def command(
     def make(run: Callable[[Any], None]) -> Callable[..., None]:
         def called(*args: Any, **kwargs: Any) -> None:
             o = options(*args, **kwargs)
-            with clear_errors():
+            with all_errors():
+                import_roma()
                 run(o)
 
         called.__name__, called.__doc__ = run.__name__, run.__doc__
@@ -195,10 +243,50 @@ Convention = Annotated[str, option("Pose", "Order of the Euler angles.")]
 Device = Annotated[str, typer.Option(help="Where to render: cpu, or cuda.")]
 
 # %% ../../notebooks/api/cli/options.ipynb #87d7fc96
+def check_path(
+    flag: str,  # Where it was given
+    path: str | Path,
+) -> None:
+    "Raise `ValueError` for the name of no file: an empty one, one that is not UTF-8, NUL in it."
+    text = str(path)
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    if not text or "\0" in text:
+        raise ValueError(f"{flag} must be a path, got {shown!r}")
+    if shown != text:
+        raise ValueError(f"{flag} must be a path in UTF-8, got {shown}")
+
+
+LARGEST = 1e6  # A length [mm] or an angle [degrees]
+MOST_PIXELS = 2**26
+
+
+def check_numbers(
+    **numbers: float | Sequence[float] | None,  # By the names of the options; None was not given
+) -> None:
+    "Raise `ValueError` for lengths and angles that are no C-arm's."
+    for name, value in numbers.items():
+        values = [] if value is None else value if isinstance(value, Sequence) else [value]
+        if any(math.isfinite(x) and abs(x) > LARGEST for x in values):
+            accepted = f"at most {LARGEST:g} mm or degrees"
+            came = " ".join(f"{x:g}" for x in values)
+            raise ValueError(f"{FLAGS[name]} must be {accepted}, got {came}")
+
+
+def check_pixels(
+    height: int,
+    width: int,
+) -> None:
+    "Raise `ValueError` for images that need more memory than there is."
+    if height * width > MOST_PIXELS:
+        came = f"{height} x {width}"
+        raise ValueError(f"--height, --width: at most {MOST_PIXELS} pixels fit, got {came}")
+
+
 def check_folder(
     out: Path,  # Need not exist
 ) -> None:
     "Raise `ValueError` for what cannot become a folder to write to."
+    check_path("--out", out)
     there = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not there.is_dir():
         raise ValueError(f"--out must be a folder, got the file {there}")
@@ -267,6 +355,7 @@ def is_example(
 
     Raises `FileNotFoundError` if files are missing, `ValueError` if the example has its own.
     """
+    check_path("the CT", o.ct)
     example = o.ct == "example" and not Path(o.ct).exists()
     if example and (o.labelmap or o.structures):
         raise ValueError(
@@ -275,7 +364,10 @@ def is_example(
     paths: dict[str, str | Path | None] = {} if example else {"the CT": o.ct}
     paths |= {"--labelmap": o.labelmap, "--structures": o.structures}
     for name, path in paths.items():
-        if path is not None and not Path(path).exists():
+        if path is None:
+            continue
+        check_path(name, path)
+        if not Path(path).exists():
             raise FileNotFoundError(f"{name}: nothing at {path}")
     return example
 
@@ -295,14 +387,37 @@ def read_ct(
     from diffpose.data import load_example_ct, read
 
     reader: Callable[..., Subject] = load_example_ct
+    paths = [path for path in (o.ct, o.labelmap, o.structures) if path is not None]
     if not is_example(o):
         reader = partial(read, o.ct, o.labelmap, structures=o.structures)
-    return reader(
-        labels=as_labels(o.only) if o.only else None,
-        orientation=orientation,
-        bone_attenuation_multiplier=o.bone_attenuation_multiplier,
-        density=o.density,
-    )
+    with naming(*paths):
+        return reader(
+            labels=as_labels(o.only) if o.only else None,
+            orientation=orientation,
+            bone_attenuation_multiplier=o.bone_attenuation_multiplier,
+            density=o.density,
+        )
+
+
+@contextmanager
+def naming(
+    *paths: str | Path,  # Files that the block reads
+) -> Iterator[None]:
+    "Let every error inside the block be a `ValueError` that names a file, or knows an argument."
+    try:
+        yield
+    except (ArgumentError, MemoryError):
+        raise
+    except Exception as error:  # readers of many formats have many kinds
+        text = one_line(error)
+        if isinstance(error, (OSError, ValueError, TypeError)) and any(
+            Path(path).name in text for path in paths
+        ):
+            raise
+        files = ", ".join(map(str, paths))
+        if isinstance(error, ValueError):
+            raise ValueError(f"{files}: {text}") from error
+        raise ValueError(f"{files} cannot be read ({type(error).__name__}: {text})") from error
 
 # %% ../../notebooks/api/cli/options.ipynb #d2564215
 def default_translation(

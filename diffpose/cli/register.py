@@ -9,6 +9,7 @@ __all__ = []
 import math
 import re
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .inputs import load_inputs
+from .masks import parse_mask, with_mask
 from diffpose.cli.options import (
     CT,
     Bone,
@@ -29,10 +31,14 @@ from diffpose.cli.options import (
     Translation,
     check_device,
     check_folder,
+    check_numbers,
+    check_path,
+    check_pixels,
     command,
     is_example,
     option,
     read_ct,
+    say,
     without_windows,
 )
 
@@ -90,6 +96,15 @@ class RegisterOptions:
         _Number, option("X-ray", "Raw intensity without a patient.", "the brightest thousandth")
     ] = None
     frame: Annotated[int | None, option("X-ray", "Which of several frames, from 0.")] = None
+    mask: Annotated[
+        str,
+        option(
+            "X-ray",
+            "Pixels that count: auto (a collimator's field, if its edge is plain), none (all), "
+            "circle (the largest), circle:ROW,COLUMN,RADIUS, border:PIXELS, "
+            "or a PNG or NIfTI file of the X-ray's size.",
+        ),
+    ] = "auto"
     height: Annotated[
         int | None,
         option(
@@ -170,22 +185,38 @@ def _check(o: RegisterOptions) -> None:
     check_folder(o.out)
     check_device(o.device)
     is_example(o)
-    if o.pose is not None and not o.pose.is_file():
-        raise FileNotFoundError(f"--pose: no file at {o.pose}")
+    check_path("the X-ray", o.xray)
+    if o.pose is not None:
+        check_path("--pose", o.pose)
+        if not o.pose.is_file():
+            raise FileNotFoundError(f"--pose: no file at {o.pose}")
+    parse_mask(o.mask)
+    _check_geometry(o)
     if o.similarity not in SIMILARITIES:
         raise ValueError(f"--similarity must be one of {list(SIMILARITIES)}, got {o.similarity!r}")
-    _check_least("--starts", o.starts, 1)
-    _check_least("--height", o.height, 16)
-    _check_least("--seed", o.seed, 0)
+    _check_least("--starts", o.starts, 1, 4096)
+    _check_least("--height", o.height, 16, 8192)
+    _check_least("--seed", o.seed, 0, 2**63 - 1)
+    if o.i0 is not None and not math.isfinite(o.i0):
+        raise ValueError(f"--i0 must be a finite intensity, got {o.i0}")
     if o.max_seconds is not None and not o.max_seconds > 0:
         raise ValueError(f"--max-seconds must be positive, got {o.max_seconds}")
     if not all(0 <= s < math.inf for s in o.spread):
         raise ValueError(f"--spread must be degrees and mm of at least 0, got {o.spread}")
 
 
-def _check_least(flag: str, value: int | None, least: int) -> None:
+def _check_geometry(o: RegisterOptions) -> None:
+    check_numbers(sdd=o.sdd, delx=o.delx, dely=o.dely, x0=o.x0, y0=o.y0)
+    check_numbers(rotation=o.rotation, translation=o.translation)
+    angles = dict(primary_angle=o.primary_angle, secondary_angle=o.secondary_angle)
+    check_numbers(**angles, source_to_patient=o.source_to_patient)
+
+
+def _check_least(flag: str, value: int | None, least: int, most: int) -> None:
     if value is not None and value < least:
         raise ValueError(f"{flag} must be at least {least}, got {value}")
+    if value is not None and value > most:
+        raise ValueError(f"{flag} must be at most {most}, got {value}")
 
 
 def _unknown(texts: list[str] | None) -> dict[str, float]:
@@ -204,12 +235,12 @@ def _unknown(texts: list[str] | None) -> dict[str, float]:
 # %% ../../notebooks/api/cli/register.ipynb #424f077a
 def _smaller(xray: "XRay", height: int | None) -> "XRay":
     "An X-ray of a height; by default one of at most 512 pixels along the longer side."
-    from diffpose.visualization.report import of_height
-
     i = xray.intrinsics
     if height is None:
         height = min(i.height, round(512 * i.height / max(i.height, i.width)))
-    xray = of_height(xray, height)
+    width = max(1, round(height * i.width / i.height))
+    check_pixels(height, width)
+    xray = xray.resize(height, width)
     if min(xray.image.shape[-2:]) < 16:
         came = " x ".join(map(str, xray.image.shape[-2:]))
         raise ValueError(f"the X-ray must have at least 16 rows and columns, got {came}")
@@ -222,31 +253,48 @@ def _first_image(drr: "DRR", pose: "RigidTransform") -> "torch.Tensor":
     with torch.no_grad():
         image = drr(pose.to(drr.device)).cpu()
     if not image.max() > image.min():
-        flags = "--rotation, --translation, --pose, --orientation and --sdd"
+        flags = "--rotation, --translation, --pose, --orientation, --sdd and --delx"
         raise ValueError(f"no ray of the first pose meets the CT; check {flags}")
     return image
 
 # %% ../../notebooks/api/cli/register.ipynb #a69c0173
-def _say(subject: str, text: str) -> None:
-    typer.echo(f"{subject:<13}{text}")
+def _in_lines(
+    subject: str,  # In the first column
+    facts: list[str],  # In the second, between commas; a line breaks only between facts
+) -> str:
+    "A subject and its facts in lines of at most 88 characters, where no fact is longer."
+    lines = [facts[0]]
+    for fact in facts[1:]:
+        if len(lines[-1]) + len(fact) + 3 > 88 - 13:  # a comma, a space, and the next comma
+            lines[-1] += ","
+            lines.append(fact)
+        else:
+            lines[-1] += f", {fact}"
+    return textwrap.indent("\n".join(lines), " " * 13).replace(" " * 13, f"{subject:<13}", 1)
 
 
-def _in_words(pose: "RigidTransform", convention: str, orientation: str | None) -> str:
-    numbers = (three[0].tolist() for three in pose.cpu().to_euler(convention))
-    rotation, translation = (" ".join(f"{x:.2f}" for x in three) for three in numbers)
+def _say(subject: str, *facts: str) -> None:
+    say(_in_lines(subject, list(facts)))
+
+
+def _rounded(numbers: list[float]) -> str:
+    "Numbers of two decimals, of which none is a negative zero."
+    return " ".join(f"{round(x, 2) + 0.0:.2f}" for x in numbers)
+
+
+def _in_words(pose: "RigidTransform", convention: str, orientation: str | None) -> list[str]:
+    rotation, translation = (_rounded(x[0].tolist()) for x in pose.cpu().to_euler(convention))
     frame = f"{orientation or 'no'} orientation"
-    return f"rotation {rotation} degrees ({convention}), translation {translation} mm, {frame}"
+    return [f"rotation {rotation} degrees ({convention})", f"translation {translation} mm", frame]
 
 
 def _say_inputs(o: RegisterOptions, full: "XRay", xray: "XRay", drr: "DRR") -> None:
     _say("CT", f"{o.ct}: {' x '.join(map(str, drr.density.shape))} voxels")
     i = full.intrinsics
-    text = f"{o.xray}: {i.height} x {i.width} pixels of {i.dely:g} x {i.delx:g} mm"
-    if full.mask is not None:
-        text += f", {full.mask.float().mean():.0%} of them valid"
+    facts = [f"{o.xray}: {i.height} x {i.width} pixels of {i.dely:g} x {i.delx:g} mm"]
     if full.image.shape != xray.image.shape:
-        text += f", resized to {xray.intrinsics.height} x {xray.intrinsics.width}"
-    _say("X-ray", f"{text}, sdd {i.sdd:g} mm")
+        facts += [f"resized to {xray.intrinsics.height} x {xray.intrinsics.width}"]
+    _say("X-ray", *facts, f"sdd {i.sdd:g} mm")
 
 # %% ../../notebooks/api/cli/register.ipynb #ce219fb1
 def _search(
@@ -256,39 +304,49 @@ def _search(
     pose: "RigidTransform",
     unknown: dict[str, float],  # Standard deviations of intrinsics [mm]
 ) -> "RegistrationResult":
+    import torch
+
     from diffpose.registration import register
 
-    return register(
-        drr,
-        xray.image,
-        pose,
-        o.similarity,
-        None if xray.mask is None else xray.mask[0],
-        n_starts=o.starts,
-        spread=o.spread,
-        intrinsics=unknown,
-        max_seconds=o.max_seconds,
-        seed=o.seed,
-        progress=sys.stderr.isatty(),
-    )
+    try:
+        return register(
+            drr,
+            xray.image,
+            pose,
+            o.similarity,
+            None if xray.mask is None else xray.mask[0],
+            n_starts=o.starts,
+            spread=o.spread,
+            intrinsics=unknown,
+            max_seconds=o.max_seconds,
+            seed=o.seed,
+            progress=sys.stderr.isatty(),
+        )
+    except torch.linalg.LinAlgError as error:
+        flags = "--rotation, --translation, --pose and --sdd"
+        raise ValueError(f"the first pose shows no way to a better one; check {flags}") from error
 
 
 def _register(o: RegisterOptions) -> "RegistrationResult":
     from diffpose.drr import DRR
-    from diffpose.visualization import write_report
 
     unknown = _unknown(o.unknown)
     full, first = load_inputs(o)
+    full, mask = with_mask(full, parse_mask(o.mask))
     xray = _smaller(full, o.height)
     subject = read_ct(o, first.orientation)
     drr = DRR(subject, **xray.to_drr(), renderer="trilinear").to(o.device)
     before = _first_image(drr, first.pose)
     _say_inputs(o, full, xray, drr)
+    _say("mask", *mask)
     words = _in_words(first.pose, o.convention, first.orientation)
-    _say("first pose", f"{words}; from {first.source}")
+    _say("first pose", *words, f"from {first.source}")
     result = _search(o, drr, xray, first.pose, unknown)
-    typer.echo(repr(result))
-    _say("pose", _in_words(result.pose, o.convention, first.orientation))
+    say(repr(result))
+    _say("pose", *_in_words(result.pose, o.convention, first.orientation))
+    without_windows()
+    from diffpose.visualization import write_report  # slow to load: only now
+
     names = write_report(
         o.out,
         result,
@@ -299,7 +357,8 @@ def _register(o: RegisterOptions) -> "RegistrationResult":
         convention=o.convention,
         animation=not o.no_animation,
     )
-    _say("wrote", f"{', '.join(names)} in {o.out}")
+    _say("wrote", *names)
+    _say("in", str(o.out))
     return result
 
 # %% ../../notebooks/api/cli/register.ipynb #fe065e5e
@@ -317,6 +376,5 @@ def register_command(o: RegisterOptions) -> None:
     then).
     """
     _check(o)
-    without_windows()
     if not _register(o).converged:
         raise typer.Exit(1)

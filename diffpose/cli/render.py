@@ -6,6 +6,8 @@
 __all__ = ['FORMATS', 'check_destination', 'save_image', 'structure_ids', 'render_channels']
 
 # %% ../../notebooks/api/cli/render.ipynb #7ab4f405
+import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +29,16 @@ from diffpose.cli.options import (
     Translation,
     as_labels,
     check_device,
+    check_numbers,
+    check_path,
+    check_pixels,
     command,
     euler_pose,
+    is_example,
     option,
     orientation_of,
     read_ct,
+    say,
 )
 from ..errors import passed_as
 
@@ -57,16 +64,22 @@ def check_destination(
     "Raise `ValueError` or `FileNotFoundError` for what cannot be written, before any work."
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"--out must end in one of {list(FORMATS)}, got {path.name!r}")
+    check_path("--out", path)
     if path.is_dir():
         raise ValueError(f"--out must be a file, got the folder {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"--out: nothing can be written to {path.parent}")
     return path
 
 # %% ../../notebooks/api/cli/render.ipynb #da22cb10
 def save_image(
     path: Path,  # PNG, TIFF or NPY
     channels: Any,  # Array [C, H, W]: the X-ray, then structures
+    # Values that are black and white in a PNG; the smallest and the largest if None
+    window: tuple[float, float] | None = None,
+    invert: bool = False,  # Dark where the patient is dense, in a PNG
 ) -> None:
     "Write an X-ray: PNG as a picture, TIFF with one float32 page a channel, NPY as it is."
     import numpy as np
@@ -74,23 +87,24 @@ def save_image(
     from diffpose.files import whole_file
 
     channels = np.asarray(channels, dtype=np.float32)
-    write = _WRITERS[check_destination(path).suffix.lower()]
+    suffix = check_destination(path).suffix.lower()
     with whole_file(path) as name:
-        write(name, channels)
+        if suffix == ".npy":
+            np.save(name, channels)
+        elif suffix == ".png":
+            _write_png(name, channels, window, invert)
+        else:
+            _write_tiff(name, channels)
 
 
-def _write_npy(name: str, channels: "np.ndarray") -> None:
-    import numpy as np
-
-    np.save(name, channels)
-
-
-def _write_png(name: str, channels: "np.ndarray") -> None:
+def _write_png(
+    name: str, channels: "np.ndarray", window: tuple[float, float] | None, invert: bool
+) -> None:
     from PIL import Image
 
     from diffpose.visualization import to_picture
 
-    Image.fromarray(to_picture(channels)).save(name)
+    Image.fromarray(to_picture(channels, window=window, invert=invert)).save(name)
 
 
 def _write_tiff(name: str, channels: "np.ndarray") -> None:
@@ -98,9 +112,6 @@ def _write_tiff(name: str, channels: "np.ndarray") -> None:
 
     first, *rest = [Image.fromarray(c) for c in channels]
     first.save(name, save_all=True, append_images=rest)
-
-
-_WRITERS = {".png": _write_png, ".tif": _write_tiff, ".tiff": _write_tiff, ".npy": _write_npy}
 
 # %% ../../notebooks/api/cli/render.ipynb #48094c31
 def structure_ids(
@@ -171,17 +182,79 @@ class RenderOptions:
             False,
         ),
     ] = None
-    method: Annotated[str, option(None, "siddon or trilinear.")] = "siddon"
+    window: Annotated[
+        tuple[str, str] | None,
+        option(
+            None,
+            "What is black and white in a PNG: two values, or percentiles of the pixels that see "
+            "the patient, such as 5% 99%.",
+            "5% 99.8%",
+            metavar="LOW HIGH",
+        ),
+    ] = None
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Bones are dark in a PNG, as in fluoroscopy.")
+    ] = False
+    method: Annotated[
+        str,
+        option(
+            None,
+            "siddon or trilinear; trilinear shows no moire where voxels are larger than pixels, "
+            "as in slices of 3 mm, and takes about twice as long.",
+        ),
+    ] = "siddon"
     density: Density = "normalized"
     bone_attenuation_multiplier: Bone = 1.0
     device: Device = "cpu"
+
+# %% ../../notebooks/api/cli/render.ipynb #4a419a30
+def _window(
+    words: tuple[str, str] | None,  # Of `--window`
+    xray: "np.ndarray",  # [H, W]
+) -> tuple[float, float]:
+    "Values that are black and white."
+    from diffpose.visualization import percentile_window
+
+    if words is None:
+        return percentile_window(xray)
+    low, high = _window_numbers(words)
+    return percentile_window(xray, low, high) if words[0].endswith("%") else (low, high)
+
+
+def _window_numbers(words: tuple[str, str]) -> tuple[float, float]:
+    "The numbers of `--window`. Raises `ValueError` unless they are two of one kind that rise."
+    try:
+        low, high = (float(word.removesuffix("%")) for word in words)
+    except ValueError:
+        low = high = math.nan
+    percent = [word.endswith("%") for word in words]
+    inside = not percent[0] or 0 <= low < high <= 100
+    if percent[0] != percent[1] or not low < high or not math.isfinite(high - low) or not inside:
+        accepted = "two values that rise, such as 0 4.5, or two percentiles, such as 5% 99%"
+        raise ValueError(f"--window must be {accepted}, got {' '.join(words)}")
+    return low, high
 
 # %% ../../notebooks/api/cli/render.ipynb #5246a1f9
 class _Rendered(NamedTuple):
     drr: "DRR"
     channels: "np.ndarray"  # [C, H, W]
+    pixel: float  # Its smaller side at the isocentre [mm]
     seconds_read: float
     seconds_rendered: float
+
+
+def _check(o: RenderOptions) -> None:
+    "All that can be wrong whatever the files hold."
+    check_destination(o.out)
+    is_example(o)
+    if o.window is not None:
+        _window_numbers(o.window)
+    if o.out.suffix.lower() != ".png" and (o.window is not None or o.invert):
+        raise ValueError(f"--window and --invert change PNG files alone, got {o.out.name}")
+    lengths = dict(sdd=o.sdd, delx=o.delx, dely=o.dely, x0=o.x0, y0=o.y0)
+    check_numbers(**lengths, rotation=o.rotation, translation=o.translation)
+    check_pixels(o.height, o.width or o.height)
+    check_device(o.device)
 
 
 def _render(o: RenderOptions) -> _Rendered:
@@ -195,22 +268,53 @@ def _render(o: RenderOptions) -> _Rendered:
     drr = drr.to(o.device)
     loaded = time.perf_counter()
     channels = render_channels(drr, pose, shown)
-    return _Rendered(drr, channels, loaded - start, time.perf_counter() - loaded)
+    if not math.isfinite(channels.sum(dtype=float)):
+        flags = "--density, --bone-attenuation-multiplier, --translation and --sdd"
+        raise ValueError(f"the X-ray is not finite; check {flags}")
+    pixel = min(o.delx, o.dely or o.delx) * float(pose.translation.norm()) / o.sdd
+    return _Rendered(drr, channels, pixel, loaded - start, time.perf_counter() - loaded)
 
 
 @command(RenderOptions)
 def render_command(o: RenderOptions) -> None:
     "Render an X-ray of a CT."
-    check_destination(o.out)
-    check_device(o.device)
-    drr, channels, seconds_read, seconds_rendered = _render(o)
+    _check(o)
+    rendered = _render(o)
+    drr, channels = rendered.drr, rendered.channels
     brightest = channels[0].max()
     if brightest == 0:
         flags = "--translation, --rotation and --sdd"
-        typer.echo(f"Warning: no ray meets the CT; check {flags}.", err=True)
-    save_image(o.out, channels)
+        say(f"Warning: no ray meets the CT; check {flags}.", err=True)
+    window = _window(o.window, channels[0])
+    save_image(o.out, channels, window, o.invert)
     voxels = " x ".join(map(str, drr.density.shape))
-    typer.echo(f"{o.ct}: {voxels} voxels, read in {seconds_read:.1f} s")
+    say(f"{o.ct}: {voxels} voxels, read in {rendered.seconds_read:.1f} s")
     pixels = f"{drr.detector.width} x {drr.detector.height} pixels, {len(channels)} channel(s)"
-    values = f"values 0 to {brightest:.4g}, rendered on {o.device} in {seconds_rendered:.2f} s"
-    typer.echo(f"{o.out}: {pixels}, {values}")
+    say(f"{o.out}: {pixels}")
+    seconds = f"rendered on {o.device} in {rendered.seconds_rendered:.2f} s"
+    shown = f", {window[0]:.4g} to {window[1]:.4g} shown" if o.out.suffix.lower() == ".png" else ""
+    say(f"  values 0 to {brightest:.4g}{shown}, {seconds}")
+    for hint in _hints(o, rendered):
+        say(f"Hint: {hint}", err=True)
+
+
+def _hints(o: RenderOptions, rendered: _Rendered) -> list[str]:
+    "What could look better."
+    hints = []
+    voxel = max(rendered.drr.subject.volume.spacing)
+    if o.method == "siddon" and voxel > 2 * rendered.pixel:
+        sizes = f"voxels of {voxel:.2g} mm, pixels of {rendered.pixel:.2g} mm at the isocentre"
+        hints.append(f"{sizes}: --method trilinear shows no moire")
+    xray = rendered.channels[0]
+    plain = o.density == "normalized" and o.bone_attenuation_multiplier == 1
+    if plain and o.out.suffix.lower() == ".png" and _is_pale(xray):
+        hints.append("bones are pale: --bone-attenuation-multiplier 2.5 brings them out")
+    return hints
+
+
+def _is_pale(xray: "np.ndarray") -> bool:
+    "Does so much soft tissue lie before the bones that they add little?"
+    import numpy as np
+
+    seen = xray[xray > 0]
+    return bool(seen.size) and bool(np.median(seen) > 0.6 * np.quantile(seen, 0.998))

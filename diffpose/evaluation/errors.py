@@ -113,6 +113,11 @@ class Evaluator:
             raise TypeError(f"drr must be a DRR, got {type(drr).__name__}")
         self.drr, self.fiducials = drr, _check_fiducials(fiducials)
 
+    def __repr__(self) -> str:
+        detector = self.drr.detector
+        size = f"{detector.height} x {detector.width} pixels, sdd {detector.sdd:g} mm"
+        return f"Evaluator({len(self.fiducials)} fiducials, {size})"
+
 
 def _check_fiducials(fiducials: Any) -> Float[Tensor, "N 3"]:
     if fiducials is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,20 @@ def _describe(
     weights: Float[Tensor, "6"],  # Of the `DIRECTIONS` in the longest axis
 ) -> str:
     largest = weights.argsort(descending=True)[:2].tolist()
-    names = [DIRECTIONS[k] for k in largest if weights[k] > 0.25 * weights.max()]
+    strong = [k for k in largest if weights[k] > 0.25 * weights.max()]
+    names = " with ".join(DIRECTIONS[k] for k in strong)
+    # a direction of its own is all of the axis
+    parts = weights[strong].sqrt() if len(strong) > 1 else torch.ones(1)
+    lengths = (float(values[-1].sqrt() * part) for part in parts)
+    deviations = " and ".join(_in_its_unit(k, length) for k, length in zip(strong, lengths))
     ratio = float((values[-1] / values[-2].clamp(min=1e-12)).sqrt())
     times = f"{ratio:.1f} times the next" if ratio < 100 else "more than 100 times the next"
-    deviation = float(values[-1]) ** 0.5
-    return f"{' with '.join(names)}: {deviation:.2g} mm (one standard deviation), {times}"
+    return f"{names}: {deviations} (one standard deviation), {times}"
+
+
+def _in_its_unit(k: int, length: float) -> str:
+    "What moves points at 100 mm by a length, along or about direction k."
+    return f"{length:.2g} mm" if k < 3 else f"{math.degrees(length / 100):.2g} degrees"
 
 # %% ../../notebooks/api/registration/result.ipynb #9d8373da
 @patch
@@ -100,8 +110,8 @@ def __repr__(self: RegistrationResult) -> str:
     effort = f"{self.n_iterations} iterations, {self.n_renders} images, {self.seconds:.2f} s"
     lines = [
         f"similarity   {before:.3f} before, {after:.3f} after",
-        f"deviations   {sd} (right, down, depth [mm], and about them [degrees])",
-        f"weakest      {self.weakest}",
+        _folded(f"deviations   {sd} (right, down, depth [mm], and about them [degrees])"),
+        _folded(f"weakest      {self.weakest}"),
     ]
     for name, value in self.intrinsics.items():
         deviation = self.intrinsics_deviations[name]
@@ -110,8 +120,13 @@ def __repr__(self: RegistrationResult) -> str:
         fractions = ", ".join(f"{fraction:.0%}" for fraction in self.left_out)
         lines.append(f"left out     {fractions} of the pixels, which show tissue beyond the CT")
     lines.append(f"effort       {effort}")
-    lines.append(f"{'converged' if self.converged else 'not converged'}: {self.reason}")
+    lines.append(_folded(f"{'converged' if self.converged else 'not converged'}: {self.reason}"))
     return "\n".join(lines)
+
+
+def _folded(line: str) -> str:
+    "A line of at most 88 characters, and the rest of it in further ones."
+    return textwrap.fill(line, 88, subsequent_indent=" " * 13, break_on_hyphens=False)
 
 # %% ../../notebooks/api/registration/result.ipynb #ea240475
 @patch

@@ -14,6 +14,7 @@ from diffpose.visualization.images import (
     difference,
     edges,
     overlay_edges,
+    percentile_window,
     plot_difference,
     plot_drr,
     plot_img_and_mask,
@@ -29,9 +30,9 @@ from diffpose.visualization.registration import (
 from .report import pose_facts, save_figure, write_report
 
 # %% auto #0
-__all__ = ['COLORS', 'animate', 'checkerboard', 'covariance_ellipse', 'difference', 'edges', 'overlay_edges', 'plot_convergence',
-           'plot_difference', 'plot_drr', 'plot_img_and_mask', 'plot_landscape', 'plot_mask', 'plot_registration',
-           'pose_facts', 'save_figure', 'to_picture', 'write_report']
+__all__ = ['COLORS', 'animate', 'checkerboard', 'covariance_ellipse', 'difference', 'edges', 'overlay_edges', 'percentile_window',
+           'plot_convergence', 'plot_difference', 'plot_drr', 'plot_img_and_mask', 'plot_landscape', 'plot_mask',
+           'plot_registration', 'pose_facts', 'save_figure', 'to_picture', 'write_report']
 
 # %% ../../notebooks/api/visualization/index.ipynb #dff24a3f
 _all_ = [
@@ -42,6 +43,7 @@ _all_ = [
     "difference",
     "edges",
     "overlay_edges",
+    "percentile_window",
     "plot_convergence",
     "plot_difference",
     "plot_drr",

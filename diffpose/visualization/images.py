@@ -12,16 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from kornia.filters import canny
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..threads import single_threaded
 
 # %% auto #0
-__all__ = ['COLORS', 'check_image', 'plot_drr', 'plot_mask', 'plot_img_and_mask', 'to_picture', 'check_gray', 'edges',
-           'overlay_edges', 'difference', 'plot_difference', 'checkerboard']
+__all__ = ['COLORS', 'check_image', 'plot_drr', 'plot_mask', 'plot_img_and_mask', 'to_picture', 'percentile_window', 'check_gray',
+           'edges', 'overlay_edges', 'difference', 'plot_difference', 'checkerboard']
 
 # %% ../../notebooks/api/visualization/images.ipynb #8b350247
 def check_image(
@@ -120,14 +120,28 @@ def plot_img_and_mask(
     return axs
 
 # %% ../../notebooks/api/visualization/images.ipynb #6296fd0e
+def _windowed(
+    xray: Float[np.ndarray, "H W"], window: tuple[float, float] | None
+) -> Float[np.ndarray, "H W"]:
+    "An X-ray from 0 to 1."
+    low, high = (xray.min(), xray.max()) if window is None else window
+    if not low <= high or not np.isfinite([low, high]).all():
+        raise ArgumentError(f"window must rise from a value to another, got {low} {high}", "window")
+    return ((xray - low) / (high - low if high > low else 1)).clip(0, 1)
+
+
 def to_picture(
     channels: Float[np.ndarray, "C H W"],  # The X-ray, then structures to draw over it
     alpha: float = 0.7,  # How much a structure covers where it is thickest
+    # Values that are black and white; the smallest and the largest if None
+    window: tuple[float, float] | None = None,
+    invert: bool = False,  # Dark where the patient is dense, as on a screen of fluoroscopy
 ) -> np.ndarray:  # uint8 array [H, W], or [H, W, 3] with structures
-    "An 8-bit picture, scaled from the X-ray's smallest to its largest value."
+    "An 8-bit picture. Raises `ValueError` for a window that is none."
     xray, *structures = channels
-    span = np.ptp(xray)
-    gray = (xray - xray.min()) / (span if span > 0 else 1)
+    gray = _windowed(xray, window)
+    if invert:
+        gray = 1 - gray
     if not structures:
         return (255 * gray).round().astype(np.uint8)
     picture = np.repeat(gray[..., None], 3, axis=-1)
@@ -136,6 +150,22 @@ def to_picture(
         cover = alpha * np.sqrt(structure / max(structure.max(), 1e-30))[..., None]
         picture = (1 - cover) * picture + cover * color
     return (255 * picture).round().astype(np.uint8)
+
+# %% ../../notebooks/api/visualization/images.ipynb #78d15d4f
+def percentile_window(
+    xray: Float[np.ndarray, "H W"],  # Line integrals; those that are not above zero see no patient
+    low: float = 5.0,  # Percentile that is black [%]
+    high: float = 99.8,  # Percentile that is white [%]
+) -> tuple[float, float]:
+    "The window between two percentiles of the pixels that see the patient."
+    if not 0 <= low < high <= 100:
+        accepted = "two percentiles that rise from 0 to 100"
+        raise ArgumentError(f"window must be {accepted}, got {low:g}% {high:g}%", "window")
+    seen = xray[xray > 0]
+    if not seen.size:
+        return float(xray.min()), float(xray.max())
+    black, white = np.percentile(seen, [low, high]).tolist()
+    return black, white
 
 # %% ../../notebooks/api/visualization/images.ipynb #d26da673
 def check_gray(
@@ -185,6 +215,8 @@ def edges(
 
     Raises `ValueError` on other shapes, NaN, and a Gaussian wider than the image.
     """
+    from kornia.filters import canny  # slow to load
+
     _check_edges(img, sigma, quantile)
     size = _gaussian_size(sigma)
     find = partial(canny, kernel_size=(size, size), sigma=(sigma, sigma), eps=1e-12)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.figure import Figure
@@ -46,6 +46,8 @@ def plot_registration(
     before: Float[Tensor, "1 1 H W"],  # Rendered at the first pose
     after: Float[Tensor, "1 1 H W"],  # Rendered at the registered pose
     titles: list[str] | None = None,  # Six, row by row
+    # Pixels that were compared; others are left out of the difference, and their edge is drawn
+    mask: Bool[Tensor, "1 1 H W"] | None = None,
     **kwargs: Any,  # `color`, `sigma` and `quantile` of `overlay_edges`
 ) -> Figure:
     "X-ray, first pose, registered pose; below them the edges of both, and the difference left."
@@ -62,8 +64,20 @@ def plot_registration(
         plot_drr(img, title, False, ax)
     for ax, img, title in zip(axs[1], (before, after), titles[3:]):
         overlay_edges(xray, img, ax=ax, title=title, **kwargs)
-    plot_difference(xray, after, ax=axs[1, 2], title=titles[5])
+    if mask is None:
+        plot_difference(xray, after, ax=axs[1, 2], title=titles[5])
+        return figure
+    flat_xray, flat_after = (_outside_flat(img, mask) for img in (xray, after))
+    plot_difference(flat_xray, flat_after, ax=axs[1, 2], title=titles[5])
+    for ax in (axs[0, 0], *axs[1]):
+        ax.contour(mask[0, 0].cpu(), [0.5], colors=COLORS[1], linewidths=1)
     return figure
+
+
+def _outside_flat(img: Float[Tensor, "1 1 H W"], mask: Bool[Tensor, "1 1 H W"]) -> Tensor:
+    "An image whose masked pixels are its mean, so that they neither differ nor count."
+    img, mask = img.detach().cpu(), mask.cpu()
+    return torch.where(mask, img, img[mask].mean())
 
 # %% ../../notebooks/api/visualization/registration.ipynb #f81d8318
 class _Distances(NamedTuple):

@@ -15,15 +15,16 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from torchio import Subject
 
-from ..calibration import Intrinsics, extrinsic_from_pose
+from ..camera import Camera
 from ..drr import DRR
 from ..files import whole_file
+from ..intrinsics import Intrinsics
 from ..registration import RegistrationResult
 from ..threads import single_threaded
 from .animation import animate
@@ -32,7 +33,7 @@ from .registration import plot_convergence, plot_registration
 from ..xray import XRay
 
 # %% auto #0
-__all__ = ['pose_facts', 'save_figure', 'save_picture', 'of_height', 'write_report']
+__all__ = ['pose_facts', 'save_figure', 'save_picture', 'outline', 'of_height', 'write_report']
 
 # %% ../../notebooks/api/visualization/report.ipynb #136b6ba1
 def pose_facts(
@@ -44,11 +45,11 @@ def pose_facts(
     "The registered pose as a matrix, as Euler angles, and as a camera in scanner coordinates."
     pose = result.pose.cpu()
     rotation, translation = pose.to_euler(convention)
-    # the frame of PA is a mirror image of the camera's
-    signs = (-1 if subject.orientation == "PA" else 1, 1)
     found: dict[str, Any] = dict(result.intrinsics)
-    camera = replace(intrinsics, signs=signs, **found)
-    extrinsic = extrinsic_from_pose(pose.double(), camera, subject)
+    detector = replace(intrinsics, **found).to_drr()
+    frame = dict(orientation=subject.orientation, center=_centre(subject))
+    camera = Camera.make(pose.double(), **detector, **frame)
+    extrinsic = camera.extrinsic @ subject.world_to_scanner.double().inverse()
     return {
         "matrix": pose.matrix[0].tolist(),
         "orientation": subject.orientation,
@@ -56,9 +57,16 @@ def pose_facts(
         "rotation": rotation[0].tolist(),
         "translation": translation[0].tolist(),
         "extrinsic": extrinsic[0].tolist(),
-        "intrinsic": camera.matrix().tolist(),
-        **camera.to_drr(),
+        "intrinsic": camera.intrinsic_matrix()[0].tolist(),
+        **detector,
     }
+
+
+def _centre(subject: Subject) -> Float[Tensor, "3"]:
+    "The centre of the CT in the world [mm]."
+    affine = torch.as_tensor(subject.volume.affine)
+    middle = (torch.tensor(subject.volume.spatial_shape) - 1) / 2
+    return affine[:3, :3] @ middle.double() + affine[:3, 3]
 
 # %% ../../notebooks/api/visualization/report.ipynb #e9510ae6
 def _for_display(xray: XRay) -> Float[Tensor, "1 1 H W"]:
@@ -86,6 +94,28 @@ def save_picture(
     "Write pixels whole."
     with whole_file(path) as name:
         Image.fromarray(picture).save(name)
+
+# %% ../../notebooks/api/visualization/report.ipynb #31a9b36b
+def outline(
+    mask: Bool[Tensor, "H W"],
+) -> Bool[Tensor, "H W"]:
+    "The last pixels inside."
+    padded = torch.nn.functional.pad(mask, (1, 1, 1, 1), value=True)
+    neighbours = [padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]]
+    return mask & ~torch.stack(neighbours).all(0)
+
+
+def _overlay(xray: XRay, lines: Bool[Tensor, "H W"]) -> np.ndarray:
+    "An X-ray and lines over it; what is masked is darker, behind a line of another colour."
+    image = _for_display(xray)[0, 0]
+    structures = [lines]
+    if xray.mask is not None:
+        inside = xray.mask[0, 0]
+        shown = xray.image[0, 0].clamp(image.min(), image.max())
+        image = torch.where(inside, image, (image.min() + shown) / 2)
+        structures += [outline(inside)]
+    channels = torch.stack([image, *(line.to(image) for line in structures)])
+    return to_picture(channels.numpy(), alpha=1.0)
 
 # %% ../../notebooks/api/visualization/report.ipynb #ed6d4c7b
 def of_height(
@@ -125,9 +155,10 @@ def _save_pictures(
     with torch.no_grad(), _detector(drr, **result.intrinsics):
         after = drr(result.pose.to(drr.device)).cpu()
     image = _for_display(xray)
-    channels = torch.stack([image[0, 0], edges(after)[0, 0].to(image)])
-    save_picture(to_picture(channels.numpy(), alpha=1.0), folder / "overlay.png")
-    save_figure(plot_registration(image, before, after), folder / "before_after.png")
+    save_picture(_overlay(xray, edges(after)[0, 0]), folder / "overlay.png")
+    save_figure(
+        plot_registration(image, before, after, mask=xray.mask), folder / "before_after.png"
+    )
     save_figure(plot_convergence(result), folder / "convergence.png")
     return ["overlay.png", "before_after.png", "convergence.png"]
 

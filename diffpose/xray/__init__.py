@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..collimation import find_collimator
 from .dicom import pose_from_angles
 from .files import read_xray
 from .image import XRay, log_transform
 
 # %% auto #0
-__all__ = ['XRay', 'log_transform', 'pose_from_angles', 'read_xray', 'beer_lambert', 'add_scatter', 'detector_blur', 'collimate',
-           'add_wire', 'add_photon_noise', 'detector_response', 'Fluoroscopy', 'SimulatedXRay', 'simulate']
+__all__ = ['XRay', 'log_transform', 'pose_from_angles', 'read_xray', 'find_collimator', 'beer_lambert', 'add_scatter',
+           'detector_blur', 'collimate', 'add_wire', 'add_photon_noise', 'detector_response', 'Fluoroscopy',
+           'SimulatedXRay', 'simulate']
 
 # %% ../../notebooks/api/31_xray.ipynb #d63fcefa
 _all_ = [
@@ -21,6 +23,7 @@ _all_ = [
     "log_transform",
     "pose_from_angles",
     "read_xray",
+    "find_collimator",
     # of the simulation, as in `_SIMULATION`
     "beer_lambert",
     "add_scatter",
@@ -33,7 +36,7 @@ _all_ = [
     "SimulatedXRay",
     "simulate",
 ]
-_SIMULATION = frozenset(_all_[4:])
+_SIMULATION = frozenset(_all_[5:])
 
 
 def __getattr__(name: str) -> Any:

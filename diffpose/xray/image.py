@@ -5,6 +5,7 @@
 # %% ../../notebooks/api/xray/image.ipynb #b79b4fb1
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -52,7 +53,8 @@ class XRay:
         size = f"{i.height} x {i.width} pixels of {i.dely:g} x {i.delx:g} mm, sdd {i.sdd:g} mm"
         pose = "no pose" if self.pose is None else f"a pose in the {self.orientation} frame"
         valid = "" if self.mask is None else f", {self.mask.float().mean():.0%} of it valid"
-        return f"XRay({self.name!r}: {size}, {pose}{valid})"
+        text = f"XRay({self.name!r}: {size}, {pose}{valid})"
+        return textwrap.fill(text, 88, subsequent_indent=" " * 5, break_on_hyphens=False)
 
     def to_drr(self) -> dict:
         "Arguments of `DRR` that render this detector."
