@@ -169,6 +169,14 @@ class RegisterOptions:
             metavar="NAME:MM",
         ),
     ] = None
+    all_rays: Annotated[
+        bool,
+        typer.Option(
+            "--all-rays",
+            help="Count rays through tissue that the CT does not hold, too.",
+            rich_help_panel="Search",
+        ),
+    ] = False
     max_seconds: Annotated[
         _Number, option("Search", "Stop after this time with the best pose so far.")
     ] = None
@@ -289,7 +297,12 @@ def _in_words(pose: "RigidTransform", convention: str, orientation: str | None) 
 
 
 def _say_inputs(o: RegisterOptions, full: "XRay", xray: "XRay", drr: "DRR") -> None:
-    _say("CT", f"{o.ct}: {' x '.join(map(str, drr.density.shape))} voxels")
+    from diffpose.data import cut_faces
+
+    facts = [f"{o.ct}: {' x '.join(map(str, drr.density.shape))} voxels"]
+    cuts = sorted(cut_faces(drr.subject.volume))
+    facts += [f"cuts the body at: {cut}" for cut in cuts[:1]] + cuts[1:]
+    _say("CT", *facts)
     i = full.intrinsics
     facts = [f"{o.xray}: {i.height} x {i.width} pixels of {i.dely:g} x {i.delx:g} mm"]
     if full.image.shape != xray.image.shape:
@@ -320,6 +333,7 @@ def _search(
             intrinsics=unknown,
             max_seconds=o.max_seconds,
             seed=o.seed,
+            skip_truncated=not o.all_rays,
             progress=sys.stderr.isatty(),
         )
     except torch.linalg.LinAlgError as error:
