@@ -83,7 +83,7 @@ def _check_deflated(path: Path) -> None:
 
 
 def _said(error: Exception) -> str:
-    "What an error says, in one line."
+    "The message of an error, in one line."
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 # %% ../notebooks/api/05_dicom.ipynb #fa12adb5

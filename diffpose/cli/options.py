@@ -173,7 +173,7 @@ def option(
 
 # %% ../../notebooks/api/cli/options.ipynb #e9f12f98
 def _default_of(parameter: Any) -> str:
-    "What a help page says about a default."
+    "The text of a help page about a default."
     words, value = parameter.show_default, parameter.default
     if parameter.required or words is False or getattr(parameter, "is_flag", False):
         return "required" if parameter.required else ""

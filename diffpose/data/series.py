@@ -151,7 +151,7 @@ def _check_others(slices: list[Slice], files: list[Slice], uid: str) -> None:
 
 
 def _classes(file: Slice) -> set[str]:
-    "What kind of object a file holds, by its two tags that say so."
+    "The classes of object that a file declares, in the two tags that hold them."
     meta = getattr(file.header, "file_meta", {}).get("MediaStorageSOPClassUID")
     return {str(uid) for uid in (meta, file.value("SOPClassUID")) if uid}
 

@@ -154,7 +154,7 @@ def _print_level(problem: Problem, state: State, watch: Watch) -> None:
 
 
 def path_shift(watch: Watch, frame: Float[Tensor, "4 4"]) -> Float[Tensor, "6"]:
-    "What finite pixels leave, from the path of the only start that is kept."
+    "The error of finite pixels, from the path of the only start that is kept."
     poses = torch.stack([visit.poses[0, 0] for visit in watch.path]).cpu()
     return scale_shift(poses, torch.tensor([visit.size for visit in watch.path]), frame.cpu())
 

@@ -27,7 +27,7 @@ __all__ = ['missing_from']
 # %% ../../notebooks/api/registration/options.ipynb #26ee0bf4
 @dataclass(frozen=True)
 class Options:
-    "What `register` is asked for; its own page says what each means. Raises `ValueError`."
+    "Arguments of `register`, which documents each of them. Raises `ValueError`."
 
     similarity: str | dict[str, float]
     structures: str | int | Sequence[str | int] | None

@@ -46,7 +46,7 @@ class Evaluation:
 
     @property
     def score(self) -> Float[Tensor, "X K"]:
-        "What a pose is judged by against others that leave out other rays; less is better."
+        "The score that compares poses which leave out different rays; less is better."
         return judged(self.cost, self.covered)
 
     @property
@@ -98,7 +98,7 @@ class Problem:
         return torch.eye(self.n_unknowns, dtype=torch.float64)[columns]
 
     def intrinsic(self, name: str) -> float:
-        "What the first view's DRR says [mm]."
+        "The value of the first view's DRR [mm]."
         return float(self.views[0].camera.calibration[INTRINSIC_ROWS[name], 2])
 
     @property

@@ -39,7 +39,7 @@ __all__ = ['register']
 # %% ../../notebooks/api/registration/run.ipynb #e3dd7d8c
 @dataclass
 class Answer:
-    "What was found, judged."
+    "A registration's solution, with its similarities and its covariance."
 
     found: Found
     before: float  # Similarities of the first pose and of this, all pixels alike

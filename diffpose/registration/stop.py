@@ -73,7 +73,7 @@ class Visit(NamedTuple):
 
 @dataclass
 class Iteration:
-    "What a callback is told."
+    "The state that a callback receives."
 
     pose: RigidTransform  # Of all views, the best start's
     similarity: float

@@ -79,7 +79,7 @@ def scale_shift(
     levels: Integer[Tensor, "T"],  # Longer side of the images [pixels]
     frame: Float[Tensor, "4 4"],  # Of the twist
 ) -> Float[Tensor, "6"]:  # [mm, degrees]
-    "What is left of the error of finite pixels, as a twist. Zero if there is one level."
+    "The remaining error of finite pixels, as a twist. Zero if there is one level."
     coarser = (levels < levels[-1]).nonzero()
     if not len(coarser):
         return torch.zeros(6, dtype=torch.float64)

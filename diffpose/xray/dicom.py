@@ -55,7 +55,7 @@ ANGLES = ("primary_angle", "secondary_angle", "source_to_patient")
 
 @dataclass(frozen=True)
 class Header:
-    "What a DICOM file says about one of its frames. Errors name file and tag."
+    "The facts of a DICOM file about one of its frames. Errors name file and tag."
 
     dataset: pydicom.Dataset
     frame: int = 0
@@ -93,7 +93,7 @@ class Header:
         return self._first(lambda place, keyword: tag_numbers(place, keyword, count), keywords)
 
     def _first(self, read: Callable[[pydicom.Dataset, str], Any], keywords: Sequence[str]) -> Any:
-        "What is read from the first place that has it."
+        "The value from the first place that has it."
         places = self._places()
         try:
             values = (read(place, keyword) for keyword in keywords for place in places)
@@ -140,7 +140,7 @@ def geometry(
     given: dict[str, float | None],  # Arguments of `read_xray`
     wanted: Sequence[str],  # Those that are needed
 ) -> dict[str, float]:
-    "What is wanted, as given or from the header. Raises `ValueError` naming all that is missing."
+    "Values, as given or from the header. Raises `ValueError` naming all that is missing."
     found = {argument: value for argument, value in given.items() if value is not None}
     damaged: dict[str, list[str]] = {}  # arguments by what is wrong with their tag
     for argument in wanted:
@@ -195,7 +195,7 @@ def pixel_meaning(
     intensity: str,  # "auto", "raw" or "log", as in `read_xray`
     dense: str | None,  # "dark", "bright" or None, as in `read_xray`
 ) -> PixelMeaning:  # Of rescaled values
-    "What pixels mean, as given or from the header. Raises `ValueError` if neither says it."
+    "The meaning of pixels, as given or from the header. Raises `ValueError` if neither says it."
     relation = None if header is None else header.tag("PixelIntensityRelationship")
     if intensity == "auto" and relation not in ("LIN", "LOG"):
         says = "says nothing" if relation is None else f"says {relation!r}"

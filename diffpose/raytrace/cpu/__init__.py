@@ -83,7 +83,7 @@ def _labels(labels: Tensor | None, n_channels: int) -> Labels:
 
 # %% ../../../notebooks/api/raytrace/cpu.ipynb #f95b3ab7
 def _bricks(shape: tuple, occupied: Tensor | None) -> list[Air]:
-    "What is known about the air of each volume."
+    "The occupied bricks of each volume, if they are known."
     empty = np.zeros((1, 0), np.int32) if occupied is None else occupied.numpy()
     return [Air(bits, tuple(-(-n // BRICK) for n in shape)) for bits in empty]
 

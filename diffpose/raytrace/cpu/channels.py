@@ -21,7 +21,7 @@ __all__ = ['Channels', 'add_segment', 'add_corner', 'trace_channels']
 
 # %% ../../../notebooks/api/raytrace/cpu/channels.ipynb #6681e7b6
 class Channels(NamedTuple):
-    "What is drawn, and where."
+    "The volume, and the channels that rays are traced into."
 
     volume: np.ndarray  # [X * Y * Z]
     image: np.ndarray  # [C, N], zero before

@@ -43,7 +43,7 @@ __all__ = ['Maxima', 'keep_densest', 'critical_points', 'offer', 'search_cells',
 
 # %% ../../../notebooks/api/raytrace/cpu/maxima.ipynb #effb6aaf
 class Maxima(NamedTuple):
-    "What is searched, and the argmax of each channel: a voxel by Siddon, else a place on the ray."
+    "The volume, and the argmax of each channel: a voxel by Siddon, else a position on the ray."
 
     volume: np.ndarray  # [X * Y * Z]
     voxels: np.ndarray  # [C, N], -1 before; [0, N] if the method is trilinear

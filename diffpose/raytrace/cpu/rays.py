@@ -72,7 +72,7 @@ class Rays(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    "What rays are traced into."
+    "The image and the derivatives that rays are traced into."
 
     image: np.ndarray  # [N]
     d_source: np.ndarray  # [N, 3], or [0, 3] if no derivatives are asked for

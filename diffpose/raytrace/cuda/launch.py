@@ -22,7 +22,7 @@ _SCALARS = ["B", "N", "n_sources", "X", "Y", "Z", "volume_stride", "n_channels",
 
 
 class Rule(NamedTuple):
-    "What is integrated along a ray, and by how many programs."
+    "The integrand along a ray, and the number of programs that share the ray."
 
     method: str = "siddon"
     n_points: int | None = None

@@ -26,7 +26,7 @@ __all__ = ['Sums', 'Pixel', 'Range', 'Images', 'Output']
 
 # %% ../../../notebooks/api/raytrace/cuda/pixels.ipynb #84b41d51
 class Sums(NamedTuple):
-    "What is summed while a ray is walked."
+    "Sums that are taken while a ray is walked."
 
     V: tl.tensor
     S: Vector
