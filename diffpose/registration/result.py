@@ -60,6 +60,7 @@ class RegistrationResult:
     intrinsics: dict[str, float] = field(default_factory=dict)  # That were unknown, first detector
     intrinsics_deviations: dict[str, float] = field(default_factory=dict)  # Standard, [mm]
     stop: Stop | None = None  # The reason as a value; None in files of older versions
+    similarities: list[float] = field(default_factory=list)  # After, of each X-ray
 
     @property
     def standard_deviations(self) -> Float[Tensor, "*V 6"]:
@@ -76,21 +77,33 @@ def weakest(self: RegistrationResult) -> str:
     scaled = self.covariance.reshape(-1, 6, 6) * scale[:, None] * scale
     values, vectors = torch.linalg.eigh(scaled)
     least = int(values[:, -1].argmax())
-    return _describe(values[least], vectors[least, :, -1] ** 2)
+    axis = values[least, -1].clamp(min=0).sqrt() * vectors[least, :, -1].abs() / scale
+    return _describe(values[least], vectors[least, :, -1] ** 2, axis)
 
 
 def _describe(
     values: Float[Tensor, "6"],  # Variances along the axes of the ellipsoid, ascending [mm^2]
     weights: Float[Tensor, "6"],  # Of the `DIRECTIONS` in the longest axis
+    axis: Float[Tensor, "6"],  # One standard deviation along it [mm, degrees]
 ) -> str:
     largest = weights.argsort(descending=True)[:2].tolist()
-    names = [DIRECTIONS[k] for k in largest if weights[k] > 0.25 * weights.max()]
+    named = [k for k in largest if weights[k] > 0.25 * weights.max()]
+    names = " with ".join(DIRECTIONS[k] for k in named)
+    units = ("mm", "mm", "mm", "degrees", "degrees", "degrees")
+    deviations = " and ".join(f"{float(axis[k]):.2g} {units[k]}" for k in named)
     ratio = float((values[-1] / values[-2].clamp(min=1e-12)).sqrt())
     times = f"{ratio:.1f} times the next" if ratio < 100 else "more than 100 times the next"
-    deviation = float(values[-1]) ** 0.5
-    return f"{' with '.join(names)}: {deviation:.2g} mm (one standard deviation), {times}"
+    return f"{names}: {deviations} (one standard deviation), {times}"
 
 # %% ../../notebooks/api/registration/result.ipynb #9d8373da
+def _unseen(self: RegistrationResult) -> str:
+    "What one X-ray cannot tell: a wrong distance to the detector looks like a wrong depth."
+    if len(self.pose) > 1 and self.covariance.ndim == 2:
+        return ""
+    given = "sdd as it was given" if "sdd" not in self.intrinsics else "sdd, as it was believed"
+    return f"{given}: one X-ray cannot tell it from depth (10 % of it, 10 % of depth)"
+
+
 @patch
 def __repr__(self: RegistrationResult) -> str:
     sd = ", ".join(f"{x:.2g}" for x in self.standard_deviations.reshape(-1, 6)[0].tolist())
@@ -101,6 +114,11 @@ def __repr__(self: RegistrationResult) -> str:
         f"deviations   {sd} (right, down, depth [mm], and about them [degrees])",
         f"weakest      {self.weakest}",
     ]
+    if len(self.similarities) > 1:
+        each = ", ".join(f"{s:.3f}" for s in self.similarities)
+        lines.insert(1, f"each X-ray   {each}")
+    if unseen := _unseen(self):
+        lines.append(f"not seen     {unseen}")
     for name, value in self.intrinsics.items():
         deviation = self.intrinsics_deviations[name]
         lines.append(f"{name:<12} {value:.2f} mm (standard deviation {deviation:.2g})")
