@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..drr import DRR
 from ..pose import RigidTransform
+from .doubt import Doubt, find_doubt
 from diffpose.registration.levels import (
     Found,
     coarse_to_fine,
@@ -46,21 +47,29 @@ class Answer:
     after: float
     covariance: Float[Tensor, "P P"]  # Of all unknowns [mm, degrees]
     frames: Float[Tensor, "B 4 4"]
+    similarities: list[float]  # Of each view
+    doubt: Doubt | None = None
 
     @property
     def stop(self) -> Stop:
-        return self.found.stop
+        return self.found.stop if self.doubt is None else self.doubt.stop
 
 
-def judge(found: Found, first: Float[Tensor, "1 1 V 4 4"], watch: Watch) -> Answer:
+def judge(
+    found: Found,
+    first: Float[Tensor, "1 1 V 4 4"],
+    watch: Watch,
+    measurements: Sequence[Measurement] = (),  # That a doubt is looked for in
+    options: Options | None = None,
+) -> Answer:
     "Compare with the first pose, which comes back if the found one is worse; find how sure it is."
     problem, nothing = found.problem, torch.zeros_like(found.offsets)
     initial = problem.evaluate(first, nothing)
     now = problem.evaluate(found.poses, found.offsets)
     watch.n_renders += 2 * len(problem.views)
-    before, after = (_similarity(x) for x in (initial, now))
+    before, after = (_similarities(x) for x in (initial, now))
     # robust weights may cost a little, but not that much
-    if not found.stop.early and after < before - 0.05:
+    if not found.stop.early and _mean(after) < _mean(before) - 0.05:
         found = Found(problem, first, nothing, Stop.WORSE)
         now, after = initial, before
         watch.path = [Visit(first[:, :, 0], initial.cost, problem.views[0].size)]
@@ -71,13 +80,20 @@ def judge(found: Found, first: Float[Tensor, "1 1 V 4 4"], watch: Watch) -> Answ
         spread[block, block] += shift[:, None] * shift
     if found.stop.converged and not spread.isfinite().all():
         found = replace(found, stop=Stop.UNDETERMINED)
-    return Answer(found, before, after, spread, now.frames[0, 0].cpu())
+    doubt = None
+    if options is not None and not found.stop.early:
+        doubt = find_doubt(measurements, found, first, now, options, watch)
+    frames = now.frames[0, 0].cpu()
+    return Answer(found, _mean(before), _mean(after), spread, frames, after, doubt)
 
 
-def _similarity(now: Evaluation) -> float:
-    "The mean of all views, without what is known beforehand."
-    costs = [float(part.cost[0]) for of_view in now.parts for part in of_view]
-    return 1 - sum(costs) / len(costs)
+def _similarities(now: Evaluation) -> list[float]:
+    "Of all views, without what is known beforehand."
+    return [1 - float(part.cost[0]) for of_view in now.parts for part in of_view]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def as_result(
@@ -117,6 +133,7 @@ def as_result(
         intrinsics=intrinsics,
         intrinsics_deviations=dict(zip(problem.names, deviations)),
         stop=answer.stop,
+        similarities=answer.similarities,
     )
 
 # %% ../../notebooks/api/registration/run.ipynb #b5e14545
@@ -129,8 +146,8 @@ def register_together(
     "One motion of all X-rays."
     first = _as_first(pose, measurements)
     found = coarse_to_fine(measurements, first, options, watch)
-    answer = judge(found, first, watch)
-    return as_result(answer, watch, pose, _text(answer.stop, options), answer.stop.converged)
+    answer = judge(found, first, watch, measurements, options)
+    return as_result(answer, watch, pose, _reason(answer, options), answer.stop.converged)
 
 
 def register_apart(
@@ -147,13 +164,13 @@ def register_apart(
         watch = watch.another()
         start = first[:, :, k : k + 1]
         found = coarse_to_fine([measurement], start, alone, watch)
-        answers.append(judge(found, start, watch))
+        answers.append(judge(found, start, watch, [measurement], alone))
         watches.append(watch)
         shifts.append(path_shift(watch, answers[-1].frames[0]))
     watch = _sum_of(watches)
     found = _join(answers, measurements, options)
     converged = all(answer.stop.converged for answer in answers)
-    texts = [f"X-ray {k}: {_text(answer.stop, options)}" for k, answer in enumerate(answers)]
+    texts = [f"X-ray {k}: {_reason(answer, options)}" for k, answer in enumerate(answers)]
     reason = "; ".join(texts)
     if options.intrinsics and watch.stop is None:
         found = _sought_together(found, options, watch)
@@ -172,6 +189,12 @@ def _as_first(pose: RigidTransform, measurements: Sequence[Measurement]) -> Tens
 
 def _text(stop: Stop, options: Options) -> str:
     return stop.text(options.n_iterations, options.max_seconds)
+
+
+def _reason(answer: Answer, options: Options) -> str:
+    "Why it stopped, and what is wrong with what was found."
+    text = _text(answer.stop, options)
+    return text if answer.doubt is None else f"{text}: {answer.doubt.text}"
 
 
 def _short(stop: Stop, options: Options) -> str:

@@ -34,9 +34,9 @@ class Stop(Enum):
     INTERRUPTED = "interrupted"
     WORSE = "no better pose than the first was found"
     UNDETERMINED = "the X-ray does not determine the pose"
-    GREYS = "the X-ray has fewer than {least_greys} different grey levels"
-    UNLIKE = "the X-ray and the CT are not alike, not even at the best pose that was found"
-    DISAGREE = "the X-rays contradict each other: no pose of the patient fits all of them"
+    GREYS = "the X-ray has too few grey levels"
+    UNLIKE = "the CT does not explain the X-ray at any pose that was found"
+    DISAGREE = "the X-rays contradict each other"
 
     @property
     def code(self) -> int:
