@@ -33,7 +33,7 @@ def all_block_equations(
         hessians.append(S.mT @ H @ S / len(now.parts))
     return torch.cat(gradients), torch.cat(hessians)
 
-# %% ../../notebooks/api/registration/uncertainty.ipynb #03f15379
+# %% ../../notebooks/api/registration/uncertainty.ipynb #b9fd2b6d
 INDEPENDENT = 1000  # Residuals of an image that err independently of each other
 
 
@@ -42,7 +42,10 @@ def misfit_variance(problem: Problem, now: Evaluation) -> float:
     costs = [float(part.cost[0]) for of_view in now.parts for part in of_view]
     return 2 * sum(costs) / len(costs) / (INDEPENDENT * len(problem.views))
 
-# %% ../../notebooks/api/registration/uncertainty.ipynb #cd18da69
+# %% ../../notebooks/api/registration/uncertainty.ipynb #5fbc3bf3
+FINITE_PIXELS = 0.02  # Cost below which finite pixels and voxels err alike in all of a view
+
+
 def disagreement(
     problem: Problem,
     now: Evaluation,  # Of one problem at one pose, with its robust weights
@@ -69,7 +72,8 @@ def _own_step(
         return 0.0  # it has no answer of its own
     inverse = torch.linalg.inv(hessian)
     spread = jackknife_covariance(gradients, hessians)
-    spread = spread + 2 * float(part.cost[0]) / INDEPENDENT * inverse
+    misfit = max(float(part.cost[0]), FINITE_PIXELS)
+    spread = spread + 2 * misfit / INDEPENDENT * inverse
     step = inverse @ gradients.sum(0)
     return float(step @ torch.linalg.solve(spread, step))
 
