@@ -33,7 +33,7 @@ def all_block_equations(
         hessians.append(S.mT @ H @ S / len(now.parts))
     return torch.cat(gradients), torch.cat(hessians)
 
-# %% ../../notebooks/api/registration/uncertainty.ipynb #b9fd2b6d
+# %% ../../notebooks/api/registration/uncertainty.ipynb #2a5a0b2e
 INDEPENDENT = 1000  # Residuals of an image that err independently of each other
 
 
@@ -42,7 +42,7 @@ def misfit_variance(problem: Problem, now: Evaluation) -> float:
     costs = [float(part.cost[0]) for of_view in now.parts for part in of_view]
     return 2 * sum(costs) / len(costs) / (INDEPENDENT * len(problem.views))
 
-# %% ../../notebooks/api/registration/uncertainty.ipynb #5fbc3bf3
+# %% ../../notebooks/api/registration/uncertainty.ipynb #67b6a271
 FINITE_PIXELS = 0.02  # Cost below which finite pixels and voxels err alike in all of a view
 
 
