@@ -93,8 +93,9 @@ class Measurement(NamedTuple):
     "An X-ray that fits its DRR."
 
     drr: DRR
-    xray: Float[Tensor, "1 1 H W"]  # Finite; the mean of the valid pixels where it is not valid
+    xray: Float[Tensor, "1 1 H W"]  # From `standardized`
     valid: Bool[Tensor, "H W"]
+    n_greys: int  # Different values of the valid pixels; `MANY` stands for more, too
 
 
 def as_measurements(
@@ -160,8 +161,29 @@ def _measure(drr: Any, xray: Any, mask: Tensor | None, name: str) -> Measurement
         )
     seen = xray[0, 0][mask]
     _check_pixels(seen, name)
-    filled = torch.where(mask, xray, seen.double().mean().to(xray))
-    return Measurement(drr, filled.to(drr.detector.target), mask.to(drr.device))
+    image = standardized(xray, mask).to(drr.detector.target)
+    return Measurement(drr, image, mask.to(drr.device), count_greys(seen))
+
+
+MANY = 256  # Grey levels beyond which nobody counts
+
+
+def standardized(
+    xray: Float[Tensor, "1 1 H W"],
+    valid: Bool[Tensor, "H W"],
+) -> Float[Tensor, "1 1 H W"]:  # float64
+    "Mean 0 and standard deviation 1 over the valid pixels, 0 elsewhere: units are no information."
+    x = torch.where(valid, xray, 0).double()
+    x = x / x.abs().max()  # whose square does not leave the range of float64
+    deviation, mean = torch.std_mean(x[..., valid], correction=0)
+    return torch.where(valid, (x - mean) / deviation, 0)
+
+
+def count_greys(seen: Tensor) -> int:
+    "Different values, `MANY` at most."
+    some = seen[:: max(1, len(seen) // (16 * MANY))].unique()
+    counted = some if len(some) >= MANY else seen.unique()
+    return min(len(counted), MANY)
 
 
 def _check_pixels(seen: Float[Tensor, "N"], name: str) -> None:

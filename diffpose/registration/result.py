@@ -63,6 +63,7 @@ class RegistrationResult:
     stop: Stop | None = None  # The reason as a value; None in files of older versions
     # Fraction of each X-ray that was left out, as its rays run through tissue beyond the CT
     left_out: list[float] = field(default_factory=list)
+    similarities: list[float] = field(default_factory=list)  # After, of each X-ray
 
     @property
     def standard_deviations(self) -> Float[Tensor, "*V 6"]:
@@ -79,30 +80,33 @@ def weakest(self: RegistrationResult) -> str:
     scaled = self.covariance.reshape(-1, 6, 6) * scale[:, None] * scale
     values, vectors = torch.linalg.eigh(scaled)
     least = int(values[:, -1].argmax())
-    return _describe(values[least], vectors[least, :, -1] ** 2)
+    axis = values[least, -1].clamp(min=0).sqrt() * vectors[least, :, -1].abs() / scale
+    return _describe(values[least], vectors[least, :, -1] ** 2, axis)
 
 
 def _describe(
     values: Float[Tensor, "6"],  # Variances along the axes of the ellipsoid, ascending [mm^2]
     weights: Float[Tensor, "6"],  # Of the `DIRECTIONS` in the longest axis
+    axis: Float[Tensor, "6"],  # One standard deviation along it [mm, degrees]
 ) -> str:
     largest = weights.argsort(descending=True)[:2].tolist()
-    strong = [k for k in largest if weights[k] > 0.25 * weights.max()]
-    names = " with ".join(DIRECTIONS[k] for k in strong)
-    # a direction of its own is all of the axis
-    parts = weights[strong].sqrt() if len(strong) > 1 else torch.ones(1)
-    lengths = (float(values[-1].sqrt() * part) for part in parts)
-    deviations = " and ".join(_in_its_unit(k, length) for k, length in zip(strong, lengths))
+    named = [k for k in largest if weights[k] > 0.25 * weights.max()]
+    names = " with ".join(DIRECTIONS[k] for k in named)
+    units = ("mm", "mm", "mm", "degrees", "degrees", "degrees")
+    deviations = " and ".join(f"{float(axis[k]):.2g} {units[k]}" for k in named)
     ratio = float((values[-1] / values[-2].clamp(min=1e-12)).sqrt())
     times = f"{ratio:.1f} times the next" if ratio < 100 else "more than 100 times the next"
     return f"{names}: {deviations} (one standard deviation), {times}"
 
-
-def _in_its_unit(k: int, length: float) -> str:
-    "What moves points at 100 mm by a length, along or about direction k."
-    return f"{length:.2g} mm" if k < 3 else f"{math.degrees(length / 100):.2g} degrees"
-
 # %% ../../notebooks/api/registration/result.ipynb #9d8373da
+def _unseen(self: RegistrationResult) -> str:
+    "What one X-ray cannot tell: a wrong distance to the detector looks like a wrong depth."
+    if len(self.pose) > 1 and self.covariance.ndim == 2:
+        return ""
+    given = "sdd as it was given" if "sdd" not in self.intrinsics else "sdd, as it was believed"
+    return f"{given}: one X-ray cannot tell it from depth (10 % of it, 10 % of depth)"
+
+
 @patch
 def __repr__(self: RegistrationResult) -> str:
     sd = ", ".join(f"{x:.2g}" for x in self.standard_deviations.reshape(-1, 6)[0].tolist())
@@ -113,6 +117,11 @@ def __repr__(self: RegistrationResult) -> str:
         _folded(f"deviations   {sd} (right, down, depth [mm], and about them [degrees])"),
         _folded(f"weakest      {self.weakest}"),
     ]
+    if len(self.similarities) > 1:
+        each = ", ".join(f"{s:.3f}" for s in self.similarities)
+        lines.insert(1, f"each X-ray   {each}")
+    if unseen := _unseen(self):
+        lines.append(f"not seen     {unseen}")
     for name, value in self.intrinsics.items():
         deviation = self.intrinsics_deviations[name]
         lines.append(f"{name:<12} {value:.2f} mm (standard deviation {deviation:.2g})")

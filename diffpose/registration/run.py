@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..drr import DRR
 from ..pose import RigidTransform
+from .doubt import Doubt, find_doubt
 from diffpose.registration.levels import (
     Found,
     coarse_to_fine,
@@ -46,22 +47,30 @@ class Answer:
     after: float
     covariance: Float[Tensor, "P P"]  # Of all unknowns [mm, degrees]
     frames: Float[Tensor, "B 4 4"]
+    similarities: list[float]  # Of each view
     left_out: list[float]  # Fraction of each X-ray
+    doubt: Doubt | None = None
 
     @property
     def stop(self) -> Stop:
-        return self.found.stop
+        return self.found.stop if self.doubt is None else self.doubt.stop
 
 
-def judge(found: Found, first: Float[Tensor, "1 1 V 4 4"], watch: Watch) -> Answer:
+def judge(
+    found: Found,
+    first: Float[Tensor, "1 1 V 4 4"],
+    watch: Watch,
+    measurements: Sequence[Measurement] = (),  # That a doubt is looked for in
+    options: Options | None = None,
+) -> Answer:
     "Compare with the first pose, which comes back if the found one is worse; find how sure it is."
     problem, nothing = found.problem, torch.zeros_like(found.offsets)
     initial = problem.evaluate(first, nothing)
     now = problem.evaluate(found.poses, found.offsets)
     watch.n_renders += 2 * len(problem.views)
-    before, after = (_similarity(x) for x in (initial, now))
+    before, after = (_similarities(x) for x in (initial, now))
     # robust weights may cost a little, but not that much
-    worse = after < before - 0.05
+    worse = _mean(after) < _mean(before) - 0.05
     if problem.skips:
         worse = bool(now.score > 0.9 * initial.score)
     if not found.stop.early and worse:
@@ -75,7 +84,12 @@ def judge(found: Found, first: Float[Tensor, "1 1 V 4 4"], watch: Watch) -> Answ
         spread[block, block] += shift[:, None] * shift
     if found.stop.converged and not spread.isfinite().all():
         found = replace(found, stop=Stop.UNDETERMINED)
-    return Answer(found, before, after, spread, now.frames[0, 0].cpu(), _left_out(now))
+    doubt = None
+    if options is not None and not found.stop.early:
+        doubt = find_doubt(measurements, found, first, now, options, watch)
+    frames = now.frames[0, 0].cpu()
+    similar = _mean(before), _mean(after)
+    return Answer(found, *similar, spread, frames, after, _left_out(now), doubt)
 
 
 def _left_out(now: Evaluation) -> list[float]:
@@ -83,10 +97,13 @@ def _left_out(now: Evaluation) -> list[float]:
     return [round(1 - float(covered(part)[0]), 6) for (part,) in now.parts]
 
 
-def _similarity(now: Evaluation) -> float:
-    "The mean of all views, without what is known beforehand."
-    costs = [float(part.cost[0]) for of_view in now.parts for part in of_view]
-    return 1 - sum(costs) / len(costs)
+def _similarities(now: Evaluation) -> list[float]:
+    "Of all views, without what is known beforehand."
+    return [1 - float(part.cost[0]) for of_view in now.parts for part in of_view]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def as_result(
@@ -127,6 +144,7 @@ def as_result(
         intrinsics_deviations=dict(zip(problem.names, deviations)),
         stop=answer.stop,
         left_out=answer.left_out,
+        similarities=answer.similarities,
     )
 
 # %% ../../notebooks/api/registration/run.ipynb #b5e14545
@@ -139,8 +157,8 @@ def register_together(
     "One motion of all X-rays."
     first = _as_first(pose, measurements)
     found = coarse_to_fine(measurements, first, options, watch)
-    answer = judge(found, first, watch)
-    return as_result(answer, watch, pose, _text(answer.stop, options), answer.stop.converged)
+    answer = judge(found, first, watch, measurements, options)
+    return as_result(answer, watch, pose, _reason(answer, options), answer.stop.converged)
 
 
 def register_apart(
@@ -157,13 +175,13 @@ def register_apart(
         watch = watch.another()
         start = first[:, :, k : k + 1]
         found = coarse_to_fine([measurement], start, alone, watch)
-        answers.append(judge(found, start, watch))
+        answers.append(judge(found, start, watch, [measurement], alone))
         watches.append(watch)
         shifts.append(path_shift(watch, answers[-1].frames[0]))
     watch = _sum_of(watches)
     found = _join(answers, measurements, options)
     converged = all(answer.stop.converged for answer in answers)
-    texts = [f"X-ray {k}: {_text(answer.stop, options)}" for k, answer in enumerate(answers)]
+    texts = [f"X-ray {k}: {_reason(answer, options)}" for k, answer in enumerate(answers)]
     reason = "; ".join(texts)
     if options.intrinsics and watch.stop is None:
         found = _sought_together(found, options, watch)
@@ -182,6 +200,12 @@ def _as_first(pose: RigidTransform, measurements: Sequence[Measurement]) -> Tens
 
 def _text(stop: Stop, options: Options) -> str:
     return stop.text(options.n_iterations, options.max_seconds)
+
+
+def _reason(answer: Answer, options: Options) -> str:
+    "Why it stopped, and what is wrong with what was found."
+    text = _text(answer.stop, options)
+    return text if answer.doubt is None else f"{text}: {answer.doubt.text}"
 
 
 def _short(stop: Stop, options: Options) -> str:

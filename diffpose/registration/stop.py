@@ -34,6 +34,9 @@ class Stop(Enum):
     INTERRUPTED = "interrupted"
     WORSE = "no better pose than the first was found"
     UNDETERMINED = "the X-ray does not determine the pose"
+    GREYS = "the X-ray has too few grey levels"
+    UNLIKE = "the CT does not explain the X-ray at any pose that was found"
+    DISAGREE = "the X-rays contradict each other"
 
     @property
     def code(self) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..pose import se3_log_map
 from .problem import Evaluation, Problem
-from ..residuals import block_equations, jackknife_covariance
+from ..residuals import Linearization, block_equations, jackknife_covariance
 
 # %% auto #0
 __all__ = []
@@ -32,6 +32,50 @@ def all_block_equations(
         gradients.append(g @ S / len(now.parts))
         hessians.append(S.mT @ H @ S / len(now.parts))
     return torch.cat(gradients), torch.cat(hessians)
+
+# %% ../../notebooks/api/registration/uncertainty.ipynb #2a5a0b2e
+INDEPENDENT = 1000  # Residuals of an image that err independently of each other
+
+
+def misfit_variance(problem: Problem, now: Evaluation) -> float:
+    "Variance of a residual in the mean of all views, from how badly the model fits."
+    costs = [float(part.cost[0]) for of_view in now.parts for part in of_view]
+    return 2 * sum(costs) / len(costs) / (INDEPENDENT * len(problem.views))
+
+# %% ../../notebooks/api/registration/uncertainty.ipynb #67b6a271
+FINITE_PIXELS = 0.02  # Cost below which finite pixels and voxels err alike in all of a view
+
+
+def disagreement(
+    problem: Problem,
+    now: Evaluation,  # Of one problem at one pose, with its robust weights
+    gradients: Float[Tensor, "N P"],  # From `all_block_equations`
+    hessians: Float[Tensor, "N P P"],
+) -> float:
+    "How far the views' own answers differ, squared, over what is expected; 1 for a single view."
+    n = len(problem.views)
+    if n == 1 or problem.n_blocks > 1:
+        return 1.0
+    views = zip(gradients.chunk(n), hessians.chunk(n), now.parts)
+    squares = [_own_step(n * g[:, :6], n * H[:, :6, :6], part) for g, H, (part,) in views]
+    return sum(squares) / (6 * (n - 1))
+
+
+def _own_step(
+    gradients: Float[Tensor, "M 6"],  # Of the blocks of one view
+    hessians: Float[Tensor, "M 6 6"],
+    part: Linearization,
+) -> float:
+    "Square of the step that a view alone would take, over its variance."
+    hessian = hessians.sum(0)
+    if not torch.linalg.eigvalsh(hessian)[0] > 0:
+        return 0.0  # it has no answer of its own
+    inverse = torch.linalg.inv(hessian)
+    spread = jackknife_covariance(gradients, hessians)
+    misfit = max(float(part.cost[0]), FINITE_PIXELS)
+    spread = spread + 2 * misfit / INDEPENDENT * inverse
+    step = inverse @ gradients.sum(0)
+    return float(step @ torch.linalg.solve(spread, step))
 
 # %% ../../notebooks/api/registration/uncertainty.ipynb #7a9ae91a
 def mm_and_degrees(
@@ -51,13 +95,15 @@ def covariance(
     hessian = now.hessian[0, 0].cpu()
     if not (hessian.isfinite().all() and torch.linalg.eigvalsh(hessian)[0] > 0):
         return torch.full_like(hessian, torch.nan)
-    prior = None
+    prior = torch.zeros_like(hessian)
     if problem.prior is not None:
         prior = torch.diag(F.pad(problem.prior.cpu(), (6 * problem.n_blocks, 0)))
-    covariance = jackknife_covariance(*all_block_equations(problem, now), prior)
-    if prior is not None:
-        inverse = torch.linalg.inv(hessian)
-        covariance = covariance + problem.variance * inverse @ prior @ inverse
+    gradients, hessians = all_block_equations(problem, now)
+    inverse = torch.linalg.inv(hessian)
+    misfit = misfit_variance(problem, now) * inverse @ (hessian - prior) @ inverse
+    covariance = jackknife_covariance(gradients, hessians, prior) + misfit
+    covariance = covariance * max(1.0, disagreement(problem, now, gradients, hessians))
+    covariance = covariance + problem.variance * inverse @ prior @ inverse
     scale = mm_and_degrees(problem.n_blocks, len(problem.names))
     return covariance * scale[:, None] * scale
 

@@ -156,10 +156,12 @@ def contrast(
     x: Float[Tensor, "*B M"],  # From `centre`
     w: Float[Tensor, "*B M"] | None = None,  # Weights; all alike if None
     floor: float | Tensor = 0.0,  # Added to variances
+    rounding: float | Tensor = 0.0,  # Standard deviation that rounding alone may leave
 ) -> Float[Tensor, "*B 1"]:  # Infinite without contrast or weights
     "Norm of each group."
     if w is None:
-        square = (x * x).sum(-1, keepdim=True) + floor * x.shape[-1]
+        square, n = (x * x).sum(-1, keepdim=True), x.shape[-1]
     else:
-        square = (w * x * x).sum(-1, keepdim=True) + floor * w.sum(-1, keepdim=True)
-    return square.masked_fill(square <= 1e-20, torch.inf).sqrt()
+        square, n = (w * x * x).sum(-1, keepdim=True), w.sum(-1, keepdim=True)
+    square = square + floor * n
+    return square.masked_fill(square <= rounding * rounding * n, torch.inf).sqrt()

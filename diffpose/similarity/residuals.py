@@ -14,7 +14,7 @@ from torch import Tensor
 from .features import SIMILARITIES, centre, contrast, feature_map
 
 # %% auto #0
-__all__ = ['check_similarity', 'Residuals', 'Linearization', 'linearize_features', 'linearize']
+__all__ = ['check_similarity', 'rounding_of', 'Residuals', 'Linearization', 'linearize_features', 'linearize']
 
 # %% ../../notebooks/api/similarity/residuals.ipynb #25e7563c
 def check_similarity(
@@ -29,6 +29,12 @@ def check_similarity(
             f"or positive weights of several as a dict, got {similarity!r}"
         )
     return parts
+
+
+def rounding_of(images: Float[Tensor, "K 1 H W"]) -> Float[Tensor, "K 1 1 1"]:
+    "Standard deviation that rounding leaves in the features of an even image, generously."
+    largest = images.detach().abs().amax((-2, -1), keepdim=True)
+    return 16 * torch.finfo(images.dtype).eps * largest
 
 
 class Residuals:
@@ -50,7 +56,8 @@ class Residuals:
         self.maps = [feature_map(name, sigma, self.patch) for name in self.parts]
         self.targets = self.features(xray.reshape(-1, 1, *self.shape))
         self.weights = self._valid(xray, valid)
-        self.floors = [self._floor(k) for k in range(len(self.maps))]
+        seen = xray if valid is None else torch.where(valid > 0, xray, 0)
+        self.rounding = rounding_of(seen.reshape(-1, 1, *self.shape))
 
     def features(self, img: Float[Tensor, "*B H W"]) -> list[Float[Tensor, "*B G M"]]:
         "For each part of the mixture: G groups of M numbers, each normalised for itself."
@@ -70,16 +77,6 @@ class Residuals:
                 "give a larger mask or levels with more pixels"
             )
         return weights
-
-    def _floor(self, part: int) -> float | Float[Tensor, "K 1 1 1"]:
-        "Variance added to that of each group."
-        fraction = self.maps[part].added_variance
-        if not fraction:
-            return 0.0
-        target, weight = self.targets[part].detach(), self.weights[part]
-        squares = weight * centre(target, weight) ** 2
-        pixels = weight.sum((1, 2, 3), keepdim=True)
-        return fraction * squares.sum((1, 2, 3), keepdim=True) / pixels
 
     def weights_within(
         self,
@@ -102,16 +99,32 @@ class _Unit(NamedTuple):
     seen: Bool[Tensor, "K 1 G 1"]  # Groups with contrast
 
 
-def _normalize(z: Float[Tensor, "K Q G M"], w: Tensor, floor: float | Tensor) -> _Unit:
-    "Unit vectors of groups and their derivatives, from groups and their derivatives."
+def _normalize(
+    z: Float[Tensor, "K Q G M"],  # Groups, then their derivatives
+    w: Float[Tensor, "K 1 G M"],
+    added: float,  # Fraction of the mean variance of groups, for each group
+    rounding: Float[Tensor, "K 1 1 1"],  # From `rounding_of`
+) -> _Unit:
+    "Unit vectors of groups and their derivatives."
     z = centre(z, w)
     x, J = z[:, :1], z[:, 1:]
-    norm = contrast(x, w, floor)
-    x = x / norm
+    # squares of images in a unit of their own do not leave the range of float32
+    unit = (w * x).detach().abs().amax((2, 3), keepdim=True)
+    unit = torch.where(unit > rounding, unit, 1.0)
+    x = x / unit
+    floor: float | Tensor = 0.0
+    if added:
+        n = w.sum((1, 2, 3), keepdim=True).clamp(min=1e-12)
+        floor = added * (w * x * x).sum((1, 2, 3), keepdim=True) / n
+    norm = contrast(x, w, floor, rounding / unit)
+    unit_vector = x / norm
     if J.shape[1]:
         along = (w * x * J).sum(-1, keepdim=True)
-        J = (J - x * along) / norm
-    return _Unit(x, J, norm.isfinite())
+        if added:  # to the variance of a group all groups contribute
+            fraction = added * w.sum(-1, keepdim=True) / n
+            along = along + fraction * along.sum(2, keepdim=True)
+        J = (J - unit_vector * (along / norm)) / (norm * unit)
+    return _Unit(unit_vector, J, norm.isfinite())
 
 # %% ../../notebooks/api/similarity/residuals.ipynb #b771916e
 def _sum(parts: list[Tensor]) -> Tensor:
@@ -131,10 +144,13 @@ class Linearization:
         features: list[Float[Tensor, "K Q G M"]],  # Of the images, then of their derivatives
         weights: list[Float[Tensor, "K 1 G M"]] | None = None,  # Those of valid pixels if None
         valid: list[Float[Tensor, "K 1 G M"]] | None = None,  # Before robust weights
+        *,
+        rounding: Float[Tensor, "K 1 1 1"],  # Of the images, from `rounding_of`
     ):
         self.valid = residuals.weights if valid is None else valid
         self.weights = self.valid if weights is None else weights
         self.residuals, self.features = residuals, features
+        self.rounding = rounding
         self.scales: list[Tensor] = []
         self.r: list[Tensor] = []
         self.J: list[Tensor] = []
@@ -144,9 +160,10 @@ class Linearization:
 
     def _add(self, k: int, alpha: float) -> Float[Tensor, "K"]:
         "Compare part k of the mixture; its cost."
-        w, floor = self.weights[k], self.residuals.floors[k]
-        x = _normalize(self.features[k], w, floor)
-        y = _normalize(self.residuals.targets[k], w, floor)
+        w, known = self.weights[k], self.residuals
+        added = known.maps[k].added_variance
+        x = _normalize(self.features[k], w, added, self.rounding)
+        y = _normalize(known.targets[k], w, added, known.rounding)
         r = x.values - y.values
         used = w.sum(-1, keepdim=True) > 0  # groups with a valid pixel
         scale = (alpha / used.sum(2, keepdim=True).clamp(min=1)).to(r)
@@ -180,7 +197,8 @@ def linearize_features(
 ) -> Linearization:
     "The same images with other weights."
     known = linearization.residuals, linearization.features
-    return Linearization(*known, weights, linearization.valid)
+    rounding = linearization.rounding
+    return Linearization(*known, weights, linearization.valid, rounding=rounding)
 
 
 def linearize(
@@ -190,4 +208,5 @@ def linearize(
     valid: list[Tensor] | None = None,  # Those of valid pixels, if they differ between images
 ) -> Linearization:
     "Compare K rendered images with an X-ray, or with K. `cost` is one minus the similarity."
-    return Linearization(residuals, residuals.features(images), weights, valid)
+    features, rounding = residuals.features(images), rounding_of(images[:, :1])
+    return Linearization(residuals, features, weights, valid, rounding=rounding)
