@@ -39,11 +39,12 @@ import torch
 from machine import cpu_name
 from torchio import Crop
 
+from diffpose import se3
 from diffpose.data import load_example_ct, read
 from diffpose.drr import DRR
 from diffpose.evaluation import Evaluator, fiducials_from_labels
 from diffpose.metrics import NormalizedCrossCorrelation2d
-from diffpose.pose import RigidTransform, se3_exp_map, se3_log_map
+from diffpose.pose import RigidTransform
 from diffpose.registration import Registration, register
 from diffpose.xray import Fluoroscopy, simulate
 
@@ -86,7 +87,7 @@ def true_poses(angle, n, generator):
 def wrong_pose(drr, pose, level, generator):
     degrees, mm = LEVELS[level]
     draw = 2 * torch.rand(1, 6, generator=generator, dtype=torch.float64) - 1
-    motion = se3_exp_map(
+    motion = se3.exp(
         torch.cat(
             [torch.zeros(1, 3, dtype=torch.float64), draw[:, 3:] * math.radians(degrees)], dim=-1
         )
@@ -185,7 +186,7 @@ def diffpose_method(drr, **options):
 def error_twist(result, truth):
     "Error [mm, mm, mm, degrees, degrees, degrees] in the frame of the result's covariance."
     P, Q, T = truth.matrix.double(), result.pose.matrix.double(), result.frame[None]
-    return se3_log_map(T.inverse() @ P @ Q.inverse() @ T)[0] * torch.tensor(
+    return se3.log(T.inverse() @ P @ Q.inverse() @ T)[0] * torch.tensor(
         [1.0] * 3 + [180 / math.pi] * 3, dtype=torch.float64
     )
 

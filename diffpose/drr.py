@@ -5,9 +5,12 @@
 # %% ../notebooks/api/40_drr.ipynb #14352151
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float
@@ -21,7 +24,7 @@ from .detector import Detector
 from .errors import ArgumentError
 from .pose import RigidTransform, assert_rigid, can_look, convert, full_precision
 from .threads import single_threaded
-from .torch_tools import forget
+from .torch_tools import forget, settled
 
 # %% auto #0
 __all__ = ['DRR']
@@ -59,11 +62,27 @@ def _reduction(renderer: str, options: dict[str, Any]) -> str:
     return options.get("reducefn", "sum")
 
 
+def _check_affines(subject: Subject) -> None:
+    "Raise `ArgumentError` if the images of a subject lie at different places."
+    affine = subject.density.affine
+    for name in ("volume", "mask"):
+        image = getattr(subject, name, None)
+        if image is None or np.allclose(image.affine, affine, rtol=0, atol=1e-3):
+            continue
+        raise ArgumentError(
+            f"subject.{name} and subject.density must have the same affine, got "
+            f"{image.affine.tolist()} and {affine.tolist()}: what is rendered is the density, so "
+            "change the affines of all images of a subject together",
+            "subject",
+        )
+
+
 def _check_drr(
     subject: Subject, p_subsample: float | None, patch_size: int | None, voxel_shift: float
 ) -> None:
     if getattr(subject, "density", None) is None:
         raise ValueError("subject must hold a `density`, as `diffpose.data.read` returns it")
+    _check_affines(subject)
     if p_subsample is not None and not 0 < p_subsample <= 1:
         raise ValueError(f"p_subsample must lie in (0, 1], got {p_subsample}")
     if patch_size is not None and (patch_size != int(patch_size) or patch_size < 1):
@@ -125,7 +144,9 @@ class DRR(torch.nn.Module):
         self.register_buffer("_affine_inverse", affine.inverse().float(), persistent)
         self.register_buffer("density", subject.density.data[0].contiguous(), persistent)
         if subject.mask is not None:
-            dtype = torch.int16 if subject.mask.data.max() < 2**15 else torch.int32
+            largest = int(subject.mask.data.max())
+            types = {2**15: torch.int16, 2**31: torch.int32}
+            dtype = next((t for n, t in types.items() if largest < n), torch.int64)
             self.register_buffer("mask", subject.mask.data[0].to(dtype).contiguous(), persistent)
         self._count_labels()
 
@@ -151,7 +172,7 @@ class DRR(torch.nn.Module):
         for module, name, before in geometry:
             now = getattr(module, name)
             if now.element_size() < 4:
-                setattr(module, name, before.to(now.device))
+                torch.nn.Module.__setattr__(module, name, before.to(now.device))
         return self
 
     @property
@@ -220,12 +241,46 @@ def forward(
         pose = convert(
             *args, parameterization=parameterization, convention=convention, degrees=degrees
         )
-    arguments = self.density, *self.voxel_rays(pose, calibration), mask_to_channels
-    if self.checkpoint_gradients:
-        img = checkpoint(self.integrate, *arguments, **kwargs, use_reentrant=False)
+    if _is_overridden(self, "render"):
+        trace, rays = self.render, self.rays(pose, calibration)
     else:
-        img = self.integrate(*arguments, **kwargs)
+        trace, rays = self.integrate, self.voxel_rays(pose, calibration)
+    arguments = self.density, *rays, mask_to_channels
+    if self.checkpoint_gradients:
+        img = checkpoint(trace, *arguments, **kwargs, use_reentrant=False)
+    else:
+        img = trace(*arguments, **kwargs)
+    _warn_if_empty(img)
     return self.reshape_transform(img, len(pose))
+
+
+def _is_overridden(drr: DRR, name: str) -> bool:
+    "Does a subclass or the module itself have a method of its own?"
+    return getattr(type(drr), name) is not getattr(DRR, name) or name in drr.__dict__
+
+
+@patch
+def changes(self: DRR) -> list[str]:
+    "What makes images other than those of this class: overridden methods, hooks, edited rays."
+    names = ("forward", "render", "integrate", "rays", "voxel_rays")
+    found = [f"drr.{name} is overridden" for name in names if _is_overridden(self, name)]
+    if self._forward_hooks or self._forward_pre_hooks:
+        found.append("the drr has forward hooks")
+    return found + self.detector.changes()
+
+
+def _warn_if_empty(img: Tensor) -> None:
+    "An optimisation that sees nothing should know why it does not move."
+    if not (img.requires_grad and can_look(img) and img.numel()):
+        return
+    with single_threaded(img) if img.numel() > 2**15 else nullcontext():
+        empty = not img.detach().any()
+    if empty:
+        warnings.warn(
+            "no ray of these poses meets anything: the image is zero, and so is its gradient, from "
+            "which no optimisation finds back; check units (mm) and the sign of the translation",
+            stacklevel=2,
+        )
 
 # %% ../notebooks/api/40_drr.ipynb #8502ccd4
 @patch
@@ -272,19 +327,21 @@ def integrate(
     n_rays = target.shape[1]
     size = n_rays if self.patch_size is None else -(-n_rays // self.n_patches)
     parts = []
-    for k in range(0, n_rays, max(1, size)):
-        part = renderers.render(
-            density,
-            source if source.shape[1] == 1 else source[:, k : k + size],
-            target[:, k : k + size],
-            labels,
-            n_channels,
-            self.renderer,
-            self.reduce,
-            n_points=n_points,
-            skip_empty=True,
-        )
-        parts.append(part)
+    in_parts = n_rays > size and not torch.compiler.is_compiling()
+    with settled() if in_parts else nullcontext():  # all parts are of one volume
+        for k in range(0, n_rays, max(1, size)):
+            part = renderers.render(
+                density,
+                source if source.shape[1] == 1 else source[:, k : k + size],
+                target[:, k : k + size],
+                labels,
+                n_channels,
+                self.renderer,
+                self.reduce,
+                n_points=n_points,
+                skip_empty=True,
+            )
+            parts.append(part)
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
     with single_threaded(img):
         return img * length[:, None] if self.reduce == "sum" else img
@@ -328,8 +385,32 @@ def rays(
     | None = None,  # Mask [H, W] or indices [N] of pixels; those of the detector if None
 ) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"]]:  # Sources and targets in the world [mm]
     "The rays of the detector, or of some of its pixels."
+    if self.detector.changes():
+        return _changed_rays(self, pose, calibration, pixels)
     grid = self.detector.target[0] if pixels is None else None
     return self.camera(pose, calibration).rays(pixels, grid=grid)
+
+
+def _changed_rays(
+    drr: DRR,
+    pose: RigidTransform,
+    calibration: RigidTransform | Tensor | None,
+    pixels: Tensor | None,
+) -> tuple[Float[Tensor, "B #N 3"], Float[Tensor, "B N 3"]]:
+    "What a detector returns whose rays are not the camera's, on the patient's side of the source."
+    source, target = drr.detector(pose, calibration)
+    target = source + drr.camera(pose, calibration).sign * (target - source)
+    if pixels is None:
+        return source, target
+    n_pixels = drr.detector.height * drr.detector.width
+    if target.shape[1] != n_pixels:
+        raise ValueError(
+            f"pixels can be chosen where the detector returns all {n_pixels} rays, "
+            f"got {target.shape[1]}"
+        )
+    if pixels.dtype == torch.bool:
+        pixels = pixels.flatten().nonzero()[:, 0]
+    return source if source.shape[1] == 1 else source[:, pixels], target[:, pixels]
 
 # %% ../notebooks/api/40_drr.ipynb #aa1bb7f2
 @patch
@@ -340,6 +421,12 @@ def voxel_rays(
 ) -> tuple[Float[Tensor, "B 1 3"], Float[Tensor, "B N 3"], Float[Tensor, "#B N"]]:
     "Sources and targets in voxel coordinates, and the lengths of the rays [mm]."
     to_voxel, dtype = self.world_to_voxel, self._affine.dtype
+    if self.detector.changes() or _is_overridden(self, "rays"):
+        source, target = self.rays(pose, calibration)
+        length = (target - source).norm(dim=-1).to(dtype)
+        move = RigidTransform(to_voxel)
+        source, target = (move(x.to(to_voxel.dtype)).to(dtype) for x in (source, target))
+        return source, target, length
     camera = self.camera(pose.to(to_voxel.dtype), calibration)
     grid = self.detector.target[0]
     source, target = camera.rays(to=to_voxel, grid=grid, dtype=dtype)

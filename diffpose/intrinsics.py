@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .camera import Camera
+from .camera.core import check_lengths, check_offsets
 from .errors import ArgumentError
 from .pinhole import pixel_lengths, read_intrinsic_matrix
 from .pose import RigidTransform
@@ -58,6 +59,8 @@ class Intrinsics:
         for name in _LENGTHS:
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} must be positive, got {getattr(self, name)}", name)
+        check_lengths(sdd=self.sdd, delx=self.delx, dely=self.dely)
+        check_offsets(x0=self.x0, y0=self.y0)
 
     def to_drr(
         self,

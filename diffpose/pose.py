@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from jaxtyping import Float
 from torch import Tensor
 
+from . import se3
 from .errors import ArgumentError
 from diffpose.rotations import (
     ROTATIONS,
@@ -164,7 +165,7 @@ class RigidTransform:
     @full_precision
     def get_se3_log(self) -> Float[Tensor, "*B 6"]:
         "The twists (v, w) of the poses."
-        return se3_log_map(self.matrix)
+        return se3.log(self.matrix)
 
     def convert(
         self,
@@ -323,7 +324,7 @@ def _from_parameters(
     degrees: bool,
 ) -> RigidTransform:
     if parameterization == "se3_log_map":
-        return RigidTransform(se3_exp_map(torch.cat([translation, rotation], dim=-1)))
+        return RigidTransform(se3.exp(torch.cat([translation, rotation], dim=-1)))
     to_matrix = ROTATIONS[parameterization].to_matrix
     if to_matrix is not None:
         R = to_matrix(rotation)

@@ -13,17 +13,17 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from .raytrace import reference
+from .raytrace import content, reference
 from .raytrace.maximum import maximum
 from .raytrace.operators import Kernel, integrate, project
 from .threads import kernels_threaded, single_threaded
-from .torch_tools import Memory, can_look, forget
+from .torch_tools import Memory, can_look, forget, settled
 
-_all_ = ["forget", "kernels_threaded", "single_threaded"]  # old import paths
+_all_ = ["forget", "settled", "kernels_threaded", "single_threaded"]  # old import paths
 
 # %% auto #0
-__all__ = ['BACKENDS', 'STORED', 'render', 'ImageWithDerivatives', 'render_with_derivatives', 'forget', 'kernels_threaded',
-           'single_threaded']
+__all__ = ['BACKENDS', 'STORED', 'render', 'ImageWithDerivatives', 'render_with_derivatives', 'forget', 'settled',
+           'kernels_threaded', 'single_threaded']
 
 # %% ../notebooks/api/21_renderers.ipynb #8bdc7e66
 BACKENDS = ("auto", "reference", "cpu", "cuda")
@@ -139,14 +139,9 @@ def _check_tensors(
         )
 
 # %% ../notebooks/api/21_renderers.ipynb #6a9822c4
-def _find_range(
-    labels: Tensor,
-) -> tuple[int, int]:
-    lowest, highest = labels.aminmax()
-    return int(lowest), int(highest)
-
-
-_label_range = Memory(_find_range)
+_label_range: Memory[tuple[int, int]] = Memory(
+    content.value_range, lambda labels, known: content.value_range(labels) == known
+)
 
 
 def _check_labels(
@@ -203,8 +198,7 @@ def render(
     # "cpu" (Numba), "cuda" (Triton), "reference" (torch, any device), or "auto": by the tensors
     backend: str = "auto",
     n_points: int | None = None,  # Trilinear only: samples per ray at equal steps; None is exact
-    # CPU: leave out the air around the patient. Where it is, is remembered until torch changes the
-    # volume
+    # CPU: leave out the air around the patient; where it is, is remembered, and looked at again
     skip_empty: bool = False,
 ) -> Float[Tensor, "B C N"]:  # Density times the weight of the ray; multiply by the ray's length
     """Line integrals over alpha in [0, 1], differentiable by source, target and volume.

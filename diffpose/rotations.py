@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import roma
@@ -35,8 +36,18 @@ def quaternion_to_rotation_10d(q: Tensor) -> Tensor:
     return -quaternion_to_quaternion_adjugate(q)
 
 
+@cache
+def _prepare_roma(device: torch.device) -> None:
+    """Let RoMa make the table that it remembers for a device as an ordinary tensor: made within
+    `torch.inference_mode`, it would be refused by every later backward pass."""
+    with torch.inference_mode(False):
+        roma.special_procrustes(torch.eye(3, device=device))
+
+
 def rotation_10d_to_quaternion(rotation: Tensor) -> Tensor:
     "Eigenvector of the smallest eigenvalue of symmetric matrices [..., 10], upper triangles."
+    if not torch.compiler.is_compiling():
+        _prepare_roma(rotation.device)
     # the order of the components is kept, here real part first
     return roma.symmatrixvec_to_unitquat(rotation)
 
@@ -70,6 +81,8 @@ def matrix_to_rotation_6d(R: Tensor) -> Tensor:
 
 def rotation_9d_to_matrix(rotation: Tensor) -> Tensor:
     "The nearest rotation (in the Frobenius norm) to nine numbers, by SVD."
+    if not torch.compiler.is_compiling():
+        _prepare_roma(rotation.device)
     return roma.special_procrustes(rotation.unflatten(-1, (3, 3)))
 
 

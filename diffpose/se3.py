@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .torch_tools import can_look
+
 # %% auto #0
-__all__ = ['make_matrix', 'hat', 'se3_exp_map', 'se3_log_map']
+__all__ = ['make_matrix', 'hat', 'exp', 'log', 'se3_exp_map', 'se3_log_map']
 
 # %% ../notebooks/api/10_se3.ipynb #2e432d42
 def make_matrix(
@@ -64,11 +66,11 @@ _ONE_MINUS_COS = [1 / 2, -1 / 24, 1 / 720, -1 / 40320, 1 / 3628800, -1 / 4790016
 _ANGLE_MINUS_SIN = [1 / 6, -1 / 120, 1 / 5040, -1 / 362880, 1 / 39916800, -1 / 6227020800]
 
 
-def se3_exp_map(
-    log_transform: Float[Tensor, "*B 6"],  # Twists (v, w): translation part [mm], rotation [rad]
+def exp(
+    twist: Float[Tensor, "*B 6"],  # Twists (v, w): translation part [mm], rotation [rad]
 ) -> Float[Tensor, "*B 4 4"]:  # Rigid matrices acting on column vectors
     "Exponential map of SE(3), exact and differentiable everywhere, zero included."
-    v, w = log_transform.split([3, 3], dim=-1)
+    v, w = twist.split([3, 3], dim=-1)
     W = hat(w)
     theta2 = (w * w).sum(-1)[..., None, None]
     b = _smooth(theta2, lambda a: (1 - a.cos()) / a**2, _ONE_MINUS_COS)
@@ -80,13 +82,38 @@ def se3_exp_map(
 _HALF_COTANGENT = [1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000]
 
 
-def se3_log_map(
+def log(
     matrix: Float[Tensor, "*B 4 4"],  # Rigid matrices acting on column vectors
 ) -> Float[Tensor, "*B 6"]:  # Twists (v, w); the rotation angle lies in [0, pi]
-    "Logarithm of SE(3), the inverse of `se3_exp_map`."
+    "Logarithm of SE(3), the inverse of `exp`."
     w = roma.rotmat_to_rotvec(matrix[..., :3, :3])
     W = hat(w)
     theta2 = (w * w).sum(-1)[..., None, None]
     d = _smooth(theta2, lambda a: (1 - (a / 2) / (a / 2).tan()) / a**2, _HALF_COTANGENT)
     Vinv = torch.eye(3, dtype=w.dtype, device=w.device) - W / 2 + d * (W @ W)
     return torch.cat([(Vinv @ matrix[..., :3, 3:])[..., 0], w], dim=-1)
+
+# %% ../notebooks/api/10_se3.ipynb #0868d08f
+def se3_exp_map(
+    log_transform: Float[Tensor, "*B 6"],  # Twists (v, w): translation part [mm], rotation [rad]
+    eps: float = 1e-4,  # For DiffDRR's sake: nothing is clamped here
+) -> Float[Tensor, "*B 4 4"]:  # Rigid matrices acting on row vectors
+    "The transpose of `exp`, which is DiffDRR's and PyTorch3D's convention."
+    return exp(log_transform).mT
+
+
+def se3_log_map(
+    transform: Float[Tensor, "*B 4 4"],  # Rigid matrices acting on row vectors
+    eps: float = 1e-4,  # For DiffDRR's sake: nothing is clamped here
+    cos_bound: float = 1e-4,  # Likewise
+) -> Float[Tensor, "*B 6"]:  # Twists (v, w); the rotation angle lies in [0, pi]
+    """The inverse of `se3_exp_map`. Raises `ValueError` for matrices that act on column vectors,
+    as DiffDRR's does."""
+    if transform.shape[-2:] != (4, 4):
+        raise ValueError(f"transform must have shape [..., 4, 4], got {list(transform.shape)}")
+    if can_look(transform) and transform[..., :3, 3].abs().max() > 1e-5:
+        raise ValueError(
+            "transform must act on row vectors, with zeros in the last column, got "
+            f"{transform[..., :3, 3].tolist()}; for other matrices there is `diffpose.se3.log`"
+        )
+    return log(transform.mT)

@@ -5,6 +5,7 @@
 # %% ../notebooks/api/02_threads.ipynb #479284bc
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,6 +13,7 @@ from contextvars import ContextVar
 from functools import cache
 
 import torch
+import torch.utils.data
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
@@ -21,6 +23,27 @@ __all__ = ['n_threads', 'in_threads', 'single_threaded', 'kernels_threaded']
 # %% ../notebooks/api/02_threads.ipynb #e10cffe8
 # Number of threads of the kernels, where torch itself is held to one
 n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
+_inherited: list[int] = []  # In a forked process: number of threads of torch in its parent
+
+
+def _hold_torch_after_fork() -> None:
+    "Let torch work in one thread: its others did not come along."
+    if torch.get_num_threads() > 1:
+        _inherited[:] = [torch.get_num_threads()]
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_hold_torch_after_fork)
+
+
+def _number_of_threads() -> int:
+    "Of the kernels."
+    chosen, n = n_threads.get(), torch.get_num_threads()
+    if chosen:
+        return chosen
+    worker = torch.utils.data.get_worker_info() is not None  # of a `DataLoader`, with one by right
+    return _inherited[0] if _inherited and n == 1 and not worker else n
 
 
 def in_threads(
@@ -38,7 +61,7 @@ def in_threads(
             for _ in items:
                 pass  # after an error or an interruption nothing new is begun
 
-    n_others = min(n_threads.get() or torch.get_num_threads(), n_items) - 1
+    n_others = min(_number_of_threads(), n_items) - 1
     if n_others < 1:
         drain()
         return
@@ -71,7 +94,7 @@ def kernels_threaded(
     if x.device.type != "cpu":
         yield
         return
-    before = n_threads.set(n_threads.get() or torch.get_num_threads())
+    before = n_threads.set(_number_of_threads())
     try:
         with single_threaded(x):
             yield

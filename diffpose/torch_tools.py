@@ -5,7 +5,10 @@
 # %% ../notebooks/api/03_torch_tools.ipynb #0d7ba841
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Generic, ParamSpec, TypeVar
 from weakref import WeakSet
@@ -20,7 +23,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['P', 'T', 'full_precision', 'is_transformed', 'can_look', 'in_forward_mode', 'recompute', 'Memory', 'forget']
+__all__ = ['P', 'T', 'full_precision', 'is_transformed', 'can_look', 'outside_transforms', 'in_forward_mode', 'recompute',
+           'settled', 'is_settled', 'version', 'Memory', 'forget']
 
 # %% ../notebooks/api/03_torch_tools.ipynb #5353389c
 def full_precision(
@@ -52,6 +56,11 @@ def can_look(
     return not is_transformed(tensor)
 
 
+def outside_transforms() -> AbstractContextManager:
+    "In this block, tensors that stand for themselves can be read inside a transform as well."
+    return torch._C._DisableFuncTorch()
+
+
 def in_forward_mode() -> bool:
     "Is there a level of forward-mode differentiation or of `torch.func` around this call?"
     levels = torch._C._functorch.maybe_current_level()
@@ -70,6 +79,43 @@ def recompute(
 
 # %% ../notebooks/api/03_torch_tools.ipynb #ecc95166
 _MEMORIES: WeakSet[Memory] = WeakSet()
+_BLOCK: ContextVar[object | None] = ContextVar("_BLOCK", default=None)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """In this block nobody writes to tensors behind torch's back: what is remembered of their
+    content is compared with it once, and then trusted."""
+    before = _BLOCK.set(_BLOCK.get() or object())
+    try:
+        yield
+    finally:
+        _BLOCK.reset(before)
+
+
+def is_settled() -> bool:
+    "Is this inside of a block of `settled`?"
+    return _BLOCK.get() is not None
+
+
+def version(
+    tensor: Tensor,
+) -> int | None:  # None for a tensor of inference mode, of which nothing is counted
+    "How often torch has changed a tensor in place."
+    return None if tensor.is_inference() else tensor._version
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    "Where a tensor lies, in which form, and how often torch has changed it."
+    form = tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    return version(tensor), tensor.data_ptr(), form
+
+
+@dataclass
+class _Answer(Generic[T]):
+    state: tuple[Any, ...]  # Of the tensor
+    value: T
+    block: object | None  # The `settled` block in which it was found or confirmed
 
 
 class Memory(Generic[T]):
@@ -78,9 +124,10 @@ class Memory(Generic[T]):
     def __init__(
         self,
         find: Callable[[Tensor], T],  # Evaluated if the tensor is new or was changed
+        holds: Callable[[Tensor, T], bool],  # Is this still the answer, by the tensor's content?
     ):
-        self._find = find
-        self._known = WeakIdKeyDictionary()  # tensor: its version, and the answer
+        self._find, self._holds = find, holds
+        self._known = WeakIdKeyDictionary()  # tensor: its answer
         _MEMORIES.add(self)
 
     def __call__(
@@ -88,24 +135,35 @@ class Memory(Generic[T]):
         tensor: Tensor,
     ) -> T:
         "`find(tensor)`, or its answer for the same content from before."
-        if tensor.is_inference():
-            return self._find(tensor)  # such tensors have no version
+        state, block = _state(tensor), _BLOCK.get()
         known = self._known.get(tensor)
-        if known is None or known[0] != tensor._version:
-            known = self._known[tensor] = tensor._version, self._find(tensor)
-        return known[1]
+        if known is not None and known.state == state:
+            confirmed = block is not None and known.block is block
+            if confirmed or self._holds(tensor, known.value):
+                known.block = block
+                return known.value
+        value = self._find(tensor)
+        self._known[tensor] = _Answer(state, value, block)
+        return value
 
     def forget(
         self,
-        tensor: Tensor,
+        tensor: Tensor | None = None,  # All of them if None
     ) -> None:
         "Remove the answer for one tensor, if there is one."
-        self._known.pop(tensor, None)
+        if tensor is None:
+            self._known.clear()
+        else:
+            self._known.pop(tensor, None)
 
 
 def forget(
-    tensor: Tensor,  # A volume or label map
+    tensor: Tensor | torch.nn.Module | None = None,  # Or a module with its buffers; all if None
 ) -> None:
-    "Remove every answer about a tensor, after a change that torch does not see."
+    "Remove every answer about a tensor, and so free its memory."
+    if isinstance(tensor, torch.nn.Module):
+        for buffer in tensor.buffers():
+            forget(buffer)
+        return
     for memory in list(_MEMORIES):
         memory.forget(tensor)

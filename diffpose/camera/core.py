@@ -16,7 +16,8 @@ from ..errors import ArgumentError
 from ..pose import RigidTransform, can_look
 
 # %% auto #0
-__all__ = ['REORIENT', 'pixel_grid', 'frame_change', 'Camera', 'make_calibration', 'offsets_from_principal_point']
+__all__ = ['REORIENT', 'LONGEST', 'pixel_grid', 'frame_change', 'Camera', 'check_lengths', 'check_offsets', 'make_calibration',
+           'offsets_from_principal_point']
 
 # %% ../../notebooks/api/camera/core.ipynb #071988d2
 def pixel_grid(
@@ -103,6 +104,35 @@ class Camera:
         present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return self.replace(**{name: x.to(*args, **kwargs) for name, x in present.items()})
 
+# %% ../../notebooks/api/camera/core.ipynb #2078a8d1
+LONGEST = 1e6  # [mm]
+
+
+def check_lengths(
+    **lengths: Float[Tensor, "*B"] | float,  # [mm]
+) -> None:
+    "Raise `ArgumentError` unless all are positive, and at most `LONGEST`."
+    for name, length in lengths.items():
+        value = torch.as_tensor(length)
+        if can_look(value) and not ((value > 0) & (value <= LONGEST)).all():
+            came = length.tolist() if torch.is_tensor(length) else length
+            raise ArgumentError(
+                f"{name} must be a positive length in mm of at most {LONGEST:.0f}, got {came}", name
+            )
+
+
+def check_offsets(
+    **offsets: Float[Tensor, "*B"] | float,  # [mm]
+) -> None:
+    "Raise `ArgumentError` unless all are finite, and at most `LONGEST`."
+    for name, offset in offsets.items():
+        value = torch.as_tensor(offset)
+        if can_look(value) and not (value.abs() <= LONGEST).all():
+            came = offset.tolist() if torch.is_tensor(offset) else offset
+            raise ArgumentError(
+                f"{name} must be a finite offset in mm of at most {LONGEST:.0f}, got {came}", name
+            )
+
 # %% ../../notebooks/api/camera/core.ipynb #b212d9ea
 def make_calibration(
     sdd: Float[Tensor, "*B"] | float,  # Source-to-detector distance [mm]
@@ -139,12 +169,7 @@ def make(
 ) -> Camera:
     "A camera from the numbers of a C-arm. Raises `ValueError` for lengths that are not positive."
     width, dely = height if width is None else width, delx if dely is None else dely
-    for name, value in {"sdd": sdd, "delx": delx, "dely": dely}.items():
-        value = torch.as_tensor(value)
-        if can_look(value) and not (value > 0).all():
-            raise ArgumentError(
-                f"{name} must be a positive length in mm, got {value.tolist()}", name
-            )
+    check_lengths(sdd=sdd, delx=delx, dely=dely)
     for name, count in (("height", height), ("width", width)):
         if int(count) != count or count < 1:
             raise ArgumentError(f"{name} must be a positive number of pixels, got {count}", name)
@@ -152,6 +177,7 @@ def make(
         x0, y0 = offsets_from_principal_point(
             principal_point, height, width, delx, dely, reverse_x_axis
         )
+    check_offsets(x0=x0, y0=y0)
     calibration = make_calibration(sdd, delx, dely, x0, y0, pose.dtype, pose.device)
     reorient = frame_change(orientation).to(pose.matrix)
     mirrored = orientation == "PA"
@@ -220,8 +246,9 @@ def ray_matrix(self: Camera) -> Float[Tensor, "*B 3 3"]:
 @patch(as_prop=True)
 def axes(self: Camera) -> Float[Tensor, "*B 3 3"]:
     "Unit vectors in the world as columns: to the right and down in the image, and along the beam."
-    signs = [-1.0 if self.reverse_x_axis else 1.0, -1.0, 1.0]
-    return self.to_world[..., :3, :3] * self.pose.matrix.new_tensor(signs) * self.sign
+    x, y, z = self.to_world[..., :3, :3].unbind(-1)
+    # by themselves, since a table of signs would be sent to a GPU
+    return torch.stack([-x if self.reverse_x_axis else x, -y, z], dim=-1) * self.sign
 
 
 @patch(as_prop=True)

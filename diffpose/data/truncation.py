@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 from torchio import ScalarImage
 
-from ..torch_tools import Memory
+from ..raytrace.content import ContentMemory
 
 # %% auto #0
 __all__ = ['BODY_HU', 'SPACING', 'SLAB', 'LEAST_AREA', 'FACES', 'LOWEST_AIR', 'REACH', 'Face', 'Missing', 'missing_tissue',
@@ -197,7 +197,7 @@ def _disc_area(beyond: Bool[np.ndarray, "x y z"], widths: Float[np.ndarray, "3"]
     return float(rim.sum() * widths.prod() / SPACING / 100)
 
 
-_FOUND: Memory[dict[str, Missing | None]] = Memory(lambda hu: {})
+_FOUND: ContentMemory[dict[str, Missing | None]] = ContentMemory(lambda hu: {})
 
 
 def missing_tissue(

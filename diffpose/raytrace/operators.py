@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..threads import single_threaded
-from ..torch_tools import Memory, in_forward_mode
+from ..torch_tools import Memory, in_forward_mode, is_settled
 
 # %% auto #0
 __all__ = ['Kernel', 'project', 'backproject', 'find_maximum', 'over_batches', 'integrate']
@@ -43,24 +43,27 @@ def _kernels(
 
 # %% ../../notebooks/api/raytrace/operators.ipynb #9891cd66
 _MIN_VOXELS = 2**15  # smaller volumes are rendered before their air is found
+_VOXELS_PER_RAY = 2000  # air is read as fast as that, and a ray without it is walked as fast
 
 
-def _find_occupied(
-    volume: Tensor,
-) -> Tensor:
-    return _kernels("cpu").occupancy(volume)
-
-
-_occupied = Memory(_find_occupied)
+_occupied: Memory[Any] = Memory(
+    lambda volume: _kernels("cpu").find_air(volume),
+    lambda volume, occupied: _kernels("cpu").is_still_empty(volume, occupied),
+)
 
 
 def _occupancy(
     volume: Tensor,
+    n_rays: int,
 ) -> Tensor | None:
-    "Where a volume is not empty; None if it is small, or wants a gradient and so will change."
-    if volume.requires_grad or volume.numel() < _MIN_VOXELS:
+    """Where a volume is not empty; None if that is not worth a look, or if the volume wants a
+    gradient and so will change."""
+    n_voxels = volume.numel()
+    if volume.requires_grad or n_voxels < _MIN_VOXELS:
         return None
-    return _occupied(volume)
+    if n_rays * _VOXELS_PER_RAY < n_voxels and not is_settled():
+        return None
+    return _occupied(volume).bits
 
 # %% ../../notebooks/api/raytrace/operators.ipynb #c2fc7926
 @torch.library.custom_op("diffpose::project", mutates_args=())
@@ -77,7 +80,8 @@ def _project(
     skip_empty: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rays = volume, source, target, labels, n_channels, method, n_points, with_gradient
-    skip = {"occupied": _occupancy(volume)} if skip_empty and backend == "cpu" else {}
+    n_rays = len(target) * target.shape[1]
+    skip = {"occupied": _occupancy(volume, n_rays)} if skip_empty and backend == "cpu" else {}
     image, by_source, by_target = _kernels(backend).project(*rays, **skip)
     if not with_gradient:
         by_source, by_target = image.new_empty(0), image.new_empty(0)

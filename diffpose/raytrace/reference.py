@@ -83,10 +83,11 @@ def _accumulate(
     "Sum or maximum in the pixel of each ray and the channel of each label, [B, C, N]."
     B, C, N = size
     if labels is not None:
+        labels = labels.long()  # a type of 8 bits holds no C of 256
         known = (labels >= 0) & (labels < C)
         values, rays, labels = values[known], rays[known], labels[known]
     pixels = values.new_zeros(B * N * C)
-    index = rays if labels is None else rays * C + labels.long()
+    index = rays if labels is None else rays * C + labels
     if reduce == "sum":
         pixels = pixels.scatter_add(0, index, values)
     else:
@@ -210,6 +211,9 @@ def _total(parts: Iterable[Tensor]) -> Tensor:
     return fold(torch.add, parts)
 
 
+_UNSIGNED = torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64
+
+
 class _Padded:
     "A volume in a border of zeros, and its labels in one of -1."
 
@@ -219,7 +223,9 @@ class _Padded:
         self.values = torch.nn.functional.pad(volume, [1] * 6).flatten()
         self.labels = None
         if labels is not None:
-            self.labels = torch.nn.functional.pad(labels, [1] * 6, value=-1).flatten()
+            # a type that has -1
+            wide = labels.long() if labels.dtype in _UNSIGNED else labels
+            self.labels = torch.nn.functional.pad(wide, [1] * 6, value=-1).flatten()
 
     def corners(self, points: Tensor, rays: Tensor, n_rays: int) -> Iterator[tuple[Tensor, Tensor]]:
         "Each corner's part of the values at `points` [M, 3], and the position of its voxel."

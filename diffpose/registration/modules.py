@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..drr import DRR
 from ..pose import RigidTransform, convert
-from ..torch_tools import Memory
+from ..raytrace.content import ContentMemory
 
 # %% auto #0
 __all__ = ['N_ANGULAR_COMPONENTS', 'Registration', 'SparseRegistration', 'vector_to_img',
@@ -149,7 +149,7 @@ class SparseRegistration(nn.Module):
 
 # %% ../../notebooks/api/registration/modules.ipynb #6ecafbda
 # features: {size of a patch: those of pixels around which a patch fits}
-_INNER: Memory[dict[int, Tensor]] = Memory(lambda features: {})
+_INNER: ContentMemory[dict[int, Tensor]] = ContentMemory(lambda features: {})
 
 
 def _inner_features(features: Float[Tensor, "H W"], patch_size: int) -> Float[Tensor, "N"]:

@@ -18,8 +18,8 @@ from ..data import label_ids
 from ..data.truncation import Missing, missing_tissue
 from ..drr import DRR
 from ..pose import RigidTransform, assert_rigid
+from ..raytrace.content import ContentMemory
 from .derivatives import INTRINSICS
-from ..torch_tools import Memory
 
 # %% auto #0
 __all__ = ['missing_from']
@@ -144,6 +144,12 @@ def _as_masks(mask: Any, n: int) -> list[Tensor | None]:
 def _measure(drr: Any, xray: Any, mask: Tensor | None, name: str) -> Measurement:
     if not isinstance(drr, DRR):
         raise TypeError(f"drr must be a diffpose.drr.DRR, got {type(drr).__name__}")
+    changes = drr.changes()
+    if changes:
+        raise ValueError(
+            "register computes the rays of the detector itself, with their derivatives, and would "
+            f"ignore what is changed in this DRR: {'; '.join(changes)}"
+        )
     height, width = drr.detector.height, drr.detector.width
     if not torch.is_tensor(xray):
         raise TypeError(f"{name} must be a tensor [1, 1, H, W], got {type(xray).__name__}")
@@ -202,9 +208,9 @@ def _check_pixels(seen: Float[Tensor, "N"], name: str) -> None:
 
 # %% ../../notebooks/api/registration/options.ipynb #7a14d98d
 # label map: labels that occur; the same set as long as the map does not change
-_PRESENT: Memory[set[int]] = Memory(lambda labels: set(labels.unique().tolist()))
+_PRESENT: ContentMemory[set[int]] = ContentMemory(lambda labels: set(labels.unique().tolist()))
 # volume: {labels: the volume of these alone}, with the set that they were taken from
-_SELECTED: Memory[dict[Any, Any]] = Memory(lambda volume: {})
+_SELECTED: ContentMemory[dict[Any, Any]] = ContentMemory(lambda volume: {})
 
 
 def volume_of(

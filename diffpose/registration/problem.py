@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..pose import se3_exp_map
+from .. import se3
 from diffpose.registration.derivatives import (
     INTRINSIC_ROWS,
     calibration_by_intrinsics,
@@ -231,5 +231,5 @@ def moved(
     n = 6 * self.n_blocks
     twists = step[..., :n].unflatten(-1, (self.n_blocks, 6))
     # the transpose would not do: rounding would grow threefold with each step
-    motion = (frames @ se3_exp_map(twists) @ inverse(frames)).index_select(2, self.block_of_view)
+    motion = (frames @ se3.exp(twists) @ inverse(frames)).index_select(2, self.block_of_view)
     return motion @ poses, offsets + step[..., n:]

@@ -33,6 +33,7 @@ from .stop import Stop, Visit, Watch
 from .uncertainty import covariance
 from .view import solver_device
 from ..threads import kernels_threaded
+from ..torch_tools import full_precision, settled
 
 # %% auto #0
 __all__ = ['register']
@@ -252,6 +253,7 @@ def _sought_together(found: Found, options: Options, watch: Watch) -> Found:
         return cut_short(watch)
 
 # %% ../../notebooks/api/registration/run.ipynb #a738a26d
+@full_precision
 def register(
     drr: DRR | Sequence[DRR],  # CT and detector; a list if X-rays differ in their detectors
     # Line integrals, dense parts bright (`diffpose.xray.log_transform`), on the detectors' pixels
@@ -317,7 +319,7 @@ def register(
     apart = geometry == "free" and len(measurements) > 1
     search = register_apart if apart else register_together
     pixels = measurements[0].drr.detector.target
-    with _progress_bar(progress) as bar, kernels_threaded(pixels), torch.no_grad():
+    with _progress_bar(progress) as bar, kernels_threaded(pixels), settled(), torch.no_grad():
         return search(measurements, pose, options, Watch(max_seconds, callback, bar))
 
 

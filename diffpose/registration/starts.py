@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from .. import se3
 from ..drr import DRR
-from ..pose import RigidTransform, se3_exp_map, se3_log_map
+from ..pose import RigidTransform
 from .problem import Problem
 from .solver import distance
 
@@ -62,7 +63,7 @@ def draw_starts(
     draws = (sobol.draw(n, dtype=torch.float64) * 2 - 1).to(poses.device)
     draws[0] = 0
     angle, shift = math.radians(spread[0]), draws.new_tensor([1.0, 1.0, 2.0]) * spread[1]
-    turn = se3_exp_map(F.pad(draws[:, 3:] * angle, (3, 0)))
+    turn = se3.exp(F.pad(draws[:, 3:] * angle, (3, 0)))
     turn[:, :3, 3] = draws[:, :3] * shift
     frame = problem.frames(poses)[:, :, 0]
     return (frame @ turn @ frame.inverse())[:, :, None] @ poses
@@ -89,7 +90,7 @@ def _best_apart(
 ) -> list[int]:
     kept: list[int] = []
     for k in cost.argsort().tolist():
-        between = [se3_log_map(poses[k] @ poses[j].inverse()) for j in kept]
+        between = [se3.log(poses[k] @ poses[j].inverse()) for j in kept]
         if all(float(distance(step, 1)) > apart for step in between):
             kept.append(k)
         if len(kept) == n:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from ..pose import se3_log_map
+from .. import se3
 from .problem import Evaluation, Problem
 from ..residuals import Linearization, block_equations, jackknife_covariance
 
@@ -132,4 +132,4 @@ def scale_shift(
     last = int(coarser.max())
     motion = frame.inverse() @ poses[last].double() @ poses[-1].double().inverse() @ frame
     ratio = float(levels[-1] / levels[last])
-    return se3_log_map(motion) * mm_and_degrees(1) / (ratio**2 - 1)
+    return se3.log(motion) * mm_and_degrees(1) / (ratio**2 - 1)

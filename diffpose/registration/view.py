@@ -16,6 +16,7 @@ from ..camera import Camera
 from ..data.truncation import Missing
 from ..drr import DRR
 from ..pose import RigidTransform
+from ..raytrace.content import ContentMemory
 from diffpose.registration.derivatives import (
     Ends,
     ends_by_intrinsics,
@@ -25,14 +26,13 @@ from diffpose.registration.derivatives import (
     length_by_intrinsics,
 )
 from ..residuals import Residuals
-from ..torch_tools import Memory
 
 # %% auto #0
 __all__ = ['MISSED', 'COVERAGE_PIXELS', 'LEAST_COVERED']
 
 # %% ../../notebooks/api/registration/view.ipynb #950dc28d
 # volume: {voxels in a block along each axis: the averaged volume}
-_PYRAMIDS: Memory[dict[tuple[int, ...], Tensor]] = Memory(lambda volume: {})
+_PYRAMIDS: ContentMemory[dict[tuple[int, ...], Tensor]] = ContentMemory(lambda volume: {})
 
 
 def pooled(

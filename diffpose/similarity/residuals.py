@@ -182,13 +182,14 @@ class Linearization:
         return self.cost_on_device.cpu()
 
     def normal_equations(self) -> tuple[Float[Tensor, "K P"], Float[Tensor, "K P P"]]:
-        "Gradient of the cost and its Gauss-Newton Hessian, float64, on the CPU."
+        """Gradient of the cost and its Gauss-Newton Hessian, float64, where the images are: nothing
+        waits for a GPU."""
         gradients, hessians = [], []
         for a, w, r, J in zip(self.scales, self.weights, self.r, self.J):
             weighted, J = (a * w * J).flatten(2), J.flatten(2)
             hessians.append((weighted @ J.mT).double())
             gradients.append((weighted @ r.flatten(2).mT)[..., 0].double())
-        return _sum(gradients).cpu(), _sum(hessians).cpu()
+        return _sum(gradients), _sum(hessians)
 
 # %% ../../notebooks/api/similarity/residuals.ipynb #8b6dca70
 def linearize_features(

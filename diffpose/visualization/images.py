@@ -71,7 +71,7 @@ def plot_drr(
         return plot_img_and_mask(img, title, ticks, axs, cmap, **imshow_kwargs)
     axs, titles = _axes(len(img), axs, title)
     for image, ax, text in zip(img, axs, titles):
-        ax.imshow(image[0].detach().cpu(), cmap=cmap, **imshow_kwargs)
+        ax.imshow(image[0].detach().cpu().numpy(), cmap=cmap, **imshow_kwargs)
         ax.xaxis.tick_top()
         ax.set_xlabel(text or "")
         if ticks:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .adjoint import Adjoint, cut_axis, reach, trace_adjoint
-from .air import BRICK, Air, occupancy
+from .air import BRICK, Air, find_air, is_still_empty, occupancy
 from .channels import Channels, trace_channels
 from .maxima import Maxima, trace_maximum
 from .order import visit_order
@@ -26,10 +26,10 @@ from .voxels import stored
 from .walks import Labels
 from ...threads import in_threads, n_threads
 
-_all_ = ["occupancy", "n_threads"]
+_all_ = ["find_air", "is_still_empty", "occupancy", "n_threads"]
 
 # %% auto #0
-__all__ = ['project', 'backproject', 'find_maximum', 'occupancy', 'n_threads']
+__all__ = ['project', 'backproject', 'find_maximum', 'find_air', 'is_still_empty', 'occupancy', 'n_threads']
 
 # %% ../../../notebooks/api/raytrace/cpu.ipynb #7b14b6b5
 def _method(name: str, n_points: int | None) -> int:

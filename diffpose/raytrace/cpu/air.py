@@ -29,7 +29,7 @@ from .voxels import stored, voxel
 from ...threads import in_threads
 
 # %% auto #0
-__all__ = ['occupancy', 'Air', 'skip']
+__all__ = ['LONGEST', 'Runs', 'Occupied', 'occupancy', 'find_air', 'is_still_empty', 'Air', 'skip']
 
 # %% ../../../notebooks/api/raytrace/cpu/air.ipynb #2a3258bf
 BRICK = 4
@@ -65,13 +65,56 @@ def _widened(
     return bricks
 
 
-def occupancy(
-    volume: Tensor,  # Densities on the CPU, [X, Y, Z] or [B, X, Y, Z]
-) -> Tensor:  # [B, words], int32; bits of the bricks that are not empty, with a margin of one
-    """Mark the bricks that hold something, so that `project` can leave out the air around them.
+@compiled()
+def _fill(empty, reached, stack):
+    "Set `reached` where a brick that is empty is joined to the border by others that are."
+    n, (nx, ny, nz) = 0, empty.shape
+    for x in range(nx):
+        for y in range(ny):
+            for z in range(nz):
+                inside = 0 < x < nx - 1 and 0 < y < ny - 1 and 0 < z < nz - 1
+                if not inside and empty[x, y, z]:
+                    reached[x, y, z] = 1
+                    stack[n] = (x * ny + y) * nz + z
+                    n += 1
+    while n > 0:
+        n -= 1
+        x, y, z = stack[n] // (ny * nz), stack[n] // nz % ny, stack[n] % nz
+        for u in range(max(0, x - 1), min(nx, x + 2)):
+            for v in range(max(0, y - 1), min(ny, y + 2)):
+                for w in range(max(0, z - 1), min(nz, z + 2)):
+                    if empty[u, v, w] and not reached[u, v, w]:
+                        reached[u, v, w] = 1
+                        stack[n] = (u * ny + v) * nz + w
+                        n += 1
 
-    It is right as long as the content of the volume does not change.
-    """
+
+def _joined_to_border(
+    empty: np.ndarray,  # [B, X / 4, Y / 4, Z / 4], 0 or 1
+) -> np.ndarray:  # Of the same shape
+    "Empty bricks that a ray can reach through empty bricks."
+    reached = np.zeros_like(empty)
+    for one, joined in zip(empty, reached):
+        _fill(one, joined, np.empty(one.size, np.int64))
+    return reached
+
+
+class Runs(NamedTuple):
+    "Voxels that follow each other in memory."
+
+    volume: int  # In which of a batch
+    ends: np.ndarray  # [n, 2], the first of each run and that after the last
+
+
+class Occupied(NamedTuple):
+    "Where a volume is not empty, and which voxels must be zero for that."
+
+    bits: Tensor  # [B, words], int32; of the bricks that are not empty, with a margin of one
+    relied_on: list[Runs]  # In parts of similar size
+
+
+def _bricks(volume: Tensor) -> np.ndarray:  # [B, X / 4, Y / 4, Z / 4], 0 or 1
+    "The bricks that hold something, have a neighbour that does, or are enclosed by such."
     shape = tuple(volume.shape[-3:])
     flat = stored(volume)
     bricks = np.zeros((len(flat), *(-(-n // BRICK) for n in shape)), np.uint8)
@@ -82,8 +125,107 @@ def occupancy(
         _mark(flat[b], shape, layer, bricks[b, layer])
 
     in_threads(mark, len(flat) * n_layers)
-    bits = np.packbits(_widened(bricks).reshape(len(flat), -1), axis=1, bitorder="little")
+    return 1 - _joined_to_border(1 - _widened(bricks))
+
+
+def _packed(bricks: np.ndarray) -> Tensor:
+    bits = np.packbits(bricks.reshape(len(bricks), -1), axis=1, bitorder="little")
     return torch.from_numpy(np.pad(bits, ((0, 0), (0, -bits.shape[1] % 4))).view(np.int32))
+
+
+def occupancy(
+    volume: Tensor,  # Densities on the CPU, [X, Y, Z] or [B, X, Y, Z]
+) -> Tensor:  # [B, words], int32; bits of the bricks that are not empty, with a margin of one
+    """Mark the bricks that hold something, so that `project` can leave out the air around them.
+
+    It is right as long as the content of the volume does not change.
+    """
+    return _packed(_bricks(volume))
+
+# %% ../../../notebooks/api/raytrace/cpu/air.ipynb #ff797b31
+LONGEST = 2**16  # run, so that threads can share the work
+
+
+@compiled()
+def _find_runs(empty, shape, runs):
+    "Write where the runs of voxels in the bricks `empty` begin and end; returns their number."
+    n, began, until = 0, 0, -1
+    for i in range(shape[0]):
+        for k in range(shape[1]):
+            row = (i * shape[1] + k) * shape[2]
+            for z in range(empty.shape[2]):
+                if empty[i // BRICK, k // BRICK, z] == 0:
+                    continue
+                first = row + BRICK * z
+                if first != until or first - began > LONGEST:
+                    if n < len(runs):
+                        runs[n, 0] = first
+                    began = first
+                    n += 1
+                until = row + min(BRICK * (z + 1), shape[2])
+                if n <= len(runs):
+                    runs[n - 1, 1] = until
+    return n
+
+
+def _runs(
+    volume: int,
+    empty: np.ndarray,  # Bricks, [X / 4, Y / 4, Z / 4]
+    shape: tuple,  # Of the volume
+    n_parts: int = 16,
+) -> list[Runs]:
+    "Where in a flat volume the voxels of some bricks lie."
+    n = _find_runs(empty, shape, np.empty((0, 2), np.int64))
+    ends = np.empty((n, 2), np.int64)
+    _find_runs(empty, shape, ends)
+    lengths = np.cumsum(ends[:, 1] - ends[:, 0])
+    total = lengths[-1] if n else 0
+    cuts = np.searchsorted(lengths, [total * k // n_parts for k in range(1, n_parts)])
+    return [Runs(volume, part) for part in np.split(ends, cuts) if len(part)]
+
+
+def find_air(
+    volume: Tensor,  # Densities on the CPU, [X, Y, Z] or [B, X, Y, Z]
+) -> Occupied:
+    "Where a volume is empty, with what is needed to find out whether it still is."
+    shape = tuple(volume.shape[-3:])
+    bricks = _bricks(volume)
+    relied_on = _widened(1 - bricks)
+    parts = [part for b, empty in enumerate(relied_on) for part in _runs(b, empty, shape)]
+    return Occupied(_packed(bricks), parts)
+
+
+@compiled()
+def _any_bit(words, runs, mask):
+    "Is there a bit of the mask in the words of any run?"
+    for r in range(len(runs)):
+        part = words[runs[r, 0] : runs[r, 1]]
+        bits = part[0]
+        for i in range(len(part)):  # `for word in part` would not be vectorised
+            bits |= part[i]
+        if bits & mask:
+            return True
+    return False
+
+
+def is_still_empty(
+    volume: Tensor,
+    occupied: Occupied,  # What `find_air` said of a volume of this shape
+) -> bool:
+    "Is all air where it was?"
+    flat, size = stored(volume), volume.element_size()
+    words = flat.view(f"u{size}")
+    last_bit = 8 * size - (1 if volume.is_floating_point() else 0)
+    mask = words.dtype.type(2**last_bit - 1)
+    found: list[int] = []
+
+    def look(i: int) -> None:
+        part = occupied.relied_on[i]
+        if not found and _any_bit(words[part.volume], part.ends, mask):
+            found.append(i)
+
+    in_threads(look, len(occupied.relied_on))
+    return not found
 
 # %% ../../../notebooks/api/raytrace/cpu/air.ipynb #e3374ff0
 class Air(NamedTuple):

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 # %% auto #0
 __all__ = ['FUSED', 'INLINED', 'compiled']
@@ -32,25 +34,57 @@ def _digest(
 _SOURCES = _digest(Path(__file__).parent) if "__file__" in globals() else ""
 
 
+class _CheckedFile(IndexDataCacheFile):
+    "Files of compiled code, each with the digest of its content."
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        super()._save_data(name, (hashlib.sha256(content).digest(), content))
+
+    def _load_data(self, name: str) -> Any:
+        digest, content = super()._load_data(name)
+        if digest != hashlib.sha256(content).digest():
+            raise ValueError(f"{name} is damaged")
+        return pickle.loads(content)
+
+
+_SAID: set[str] = set()  # Folders of which there was a warning
+
+
+def _warn_once(folder: str, what: str) -> None:
+    if folder in _SAID:
+        return
+    _SAID.add(folder)
+    warnings.warn(
+        f"the cache of compiled kernels in {folder} {what}: they are compiled again, which takes "
+        "some seconds; remove the folder, or name another one in NUMBA_CACHE_DIR",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
 class _FolderCache(FunctionCache):
     "Compiled kernels on disk, stale as soon as any source of their folder has changed."
 
     def __init__(self, kernel: Callable) -> None:
         super().__init__(kernel)
-        file = self._cache_file
-        file._source_stamp = file._source_stamp, _SOURCES
+        stamp = self._cache_file._source_stamp, _SOURCES
+        self._cache_file = _CheckedFile(self.cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, *args):
         try:
             return super().load_overload(*args)
         except Exception:  # what reading a damaged file raises depends on the damage
+            _warn_once(self.cache_path, "holds damaged files")
             with suppress(OSError):
                 self.flush()
             return None
 
     def save_overload(self, *args) -> None:
-        with suppress(OSError):  # no space, or no longer any permission
+        try:
             super().save_overload(*args)
+        except Exception:  # no space, no permission, or an index that cannot be replaced
+            _warn_once(self.cache_path, "cannot be written to")
 
 # %% ../../../notebooks/api/raytrace/cpu/compiled.ipynb #56db568e
 FUSED = {"nsz", "contract"}  # a product and a sum may be rounded together

@@ -55,6 +55,8 @@ class Maxima(NamedTuple):
 @compiled(**INLINED)
 def keep_densest(task, lanes, lane, ray, segment):
     "Remember a voxel if it is the densest of its channel on this ray."
+    if not segment.far > segment.near:
+        return
     v, densest = voxel(task.volume, segment.voxel), task.voxels[segment.channel, ray]
     if densest < 0 or v > voxel(task.volume, densest):
         task.voxels[segment.channel, ray] = segment.voxel

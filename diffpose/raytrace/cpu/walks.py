@@ -86,7 +86,8 @@ def over_voxels(visit: Callable) -> Callable:
             if not inside:
                 b, exit = end, left
             channel = channel_of(labels, voxel)
-            if b > alpha and channel >= 0:
+            # one without length has no integral, but a derivative: a ray may start on a face
+            if b >= alpha and channel >= 0:
                 segment = Segment(voxel, channel, alpha, b, entered, exit)
                 visit(task, lanes, lane, ray, segment)
             alpha, entered = b, exit

@@ -31,7 +31,9 @@ def _read(pointer, mask):
 
 @triton.jit
 def _label(density, voxel, mask):
-    return tl.load(density.labels + voxel, mask, -1).to(tl.int32)
+    label = tl.load(density.labels + voxel, mask, -1)
+    short = label.to(tl.int32)
+    return tl.where(short == label, short, -1)  # one beyond 2^31 is no channel, and is not wrapped
 
 
 @triton.jit
