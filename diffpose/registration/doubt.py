@@ -12,6 +12,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from ..drr import DRR
 from .levels import Found, make_views
 from .options import Measurement, Options
 from .problem import Evaluation, Problem
@@ -77,6 +78,18 @@ def likeness(
             break
     return 1 - float(now.cost)
 
+# %% ../../notebooks/api/registration/doubt.ipynb #7beb9d10
+LEAST_FILLED = 0.1
+
+
+def is_part(drr: DRR) -> bool:
+    "Does a DRR render some structures alone, which do not explain an X-ray of the whole?"
+    sparse = slice(None, None, 2), slice(None, None, 2), slice(None, None, 2)
+    filled = drr.density[sparse] != 0
+    if float(filled.float().mean()) < LEAST_FILLED:
+        return True
+    return hasattr(drr, "mask") and not bool((filled & (drr.mask[sparse] == 0)).any())
+
 # %% ../../notebooks/api/registration/doubt.ipynb #17fc5cd0
 class Look(NamedTuple):
     "A change of an X-ray."
@@ -118,7 +131,7 @@ def search_coarsely(
     size: int,  # Longer side of the image [pixels]
     options: Options,
     watch: Watch,
-) -> tuple[float, Float[Tensor, "4 4"]]:  # Similarity and pose
+) -> tuple[float, Float[Tensor, "4 4"]]:  # How likely the similarity is no chance, and the pose
     "The best that a short search finds."
     depths = find_depths([measurement.drr], first[None])
     views = make_views([measurement], [size], depths, replace(options, similarity="gradient"))
@@ -129,8 +142,8 @@ def search_coarsely(
     quiet = Watch()
     state = minimize(problem, poses, nothing, TRIALS, options.tolerance * views[0].pixel, quiet)
     watch.n_renders += quiet.n_renders
-    best = int(state.cost[0].argmin())
-    return 1 - float(state.cost[0, best]), state.poses[0, best, 0]
+    best = int((state.score[0] + 1e-6 * state.cost[0]).argmin())
+    return -float(state.score[0, best]), state.poses[0, best, 0]
 
 
 def find_look(
@@ -202,6 +215,8 @@ def _unlike(
     watch: Watch,
 ) -> str:
     "What is wrong with one X-ray; empty if nothing is."
+    if options.structures is not None or is_part(measurement.drr):
+        return ""
     size = likeness_size(level_sizes(measurement, first, options))
     alike = likeness(measurement, pose, size, options)
     watch.n_renders += 1

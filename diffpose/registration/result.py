@@ -104,7 +104,7 @@ def _unseen(self: RegistrationResult) -> str:
     if len(self.pose) > 1 and self.covariance.ndim == 2:
         return ""
     given = "sdd as it was given" if "sdd" not in self.intrinsics else "sdd, as it was believed"
-    return f"{given}: one X-ray cannot tell it from depth (10 % of it, 10 % of depth)"
+    return f"{given}: one X-ray cannot tell it from depth; 10 % wrong is 10 % of the depth"
 
 
 @patch
@@ -121,7 +121,7 @@ def __repr__(self: RegistrationResult) -> str:
         each = ", ".join(f"{s:.3f}" for s in self.similarities)
         lines.insert(1, f"each X-ray   {each}")
     if unseen := _unseen(self):
-        lines.append(f"not seen     {unseen}")
+        lines.append(_folded(f"not seen     {unseen}"))
     for name, value in self.intrinsics.items():
         deviation = self.intrinsics_deviations[name]
         lines.append(f"{name:<12} {value:.2f} mm (standard deviation {deviation:.2g})")

@@ -32,7 +32,8 @@ def find_depths(
     for drr, pose in zip(drrs, poses):
         camera = drr.camera(RigidTransform(pose))
         depth = abs(float(camera.depth(drr.center.to(pose)[None])))
-        depths.append(max(depth, 0.1 * drr.detector.sdd))
+        # within reason: a search may have run away
+        depths.append(min(max(depth, 0.1 * drr.detector.sdd), 10 * drr.detector.sdd))
     return depths
 
 
