@@ -196,7 +196,7 @@ def judge_command(folder: Path, seed: int, k: int) -> Judged:
         fault = _written(out)
         return Judged("wrong" if fault else "right", f"{fault}; {shown}")
     said = result.stderr.strip()
-    usage = said.startswith("Usage") and "Error" in said
+    usage = said.startswith("Usage") or "─ Error ─" in said  # of typer
     lines = [line for line in said.splitlines() if "Warning" not in line]
     if usage or (len(lines) == 1 and lines[0].startswith("Error: ")):
         return Judged("refused", lines[-1])

@@ -320,7 +320,8 @@ def compare(case: Rendering, seed: int) -> Judged:
     if case.source.shape[1] == 1:  # a sum over all rays, some of which have no single answer
         parts, gradient = parts[1:], gradient[..., 3:]
     by_rays = torch.cat(parts, -1).double()
-    gscale = GRADIENT_TOLERANCE * _gradient_scale(case, ends, density)
+    rounding = GRADIENT_TOLERANCE + 4 * torch.finfo(wide).eps * ends.abs().amax(-1, True)
+    gscale = rounding * _gradient_scale(case, ends, density)
     # at a corner, and at one of many corners, the image has a slope in each direction
     goff = _far_off(by_rays, gradient, gscale).any(-1) & known & ~_tied(ends)
     goff |= ~by_rays.isfinite().all(-1) & known
