@@ -635,15 +635,20 @@ def judged(kind: str, path: Path, truth: Path) -> tuple[str, str]:
     return ("right", "") if same and np.array_equal(data, expected["data"]) else ("wrong", "")
 
 
+def limit_memory(memory: int) -> None:
+    "Let this process take so many bytes beyond what it has now."
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 def _child(manifest: Path, begin: int, memory: int) -> None:
     "Read inputs one by one, and say what became of each."
     import torch  # noqa: F401  # before memory is counted
 
     from diffpose import data, xray  # noqa: F401
 
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + memory
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit_memory(memory)
     for k, (kind, path, truth) in enumerate(json.loads(manifest.read_text())[begin:], begin):
         print(json.dumps(["begin", k]), flush=True)
         since = time.monotonic()
@@ -664,24 +669,34 @@ class Outcome(NamedTuple):
 
 def run(inputs: list[Damaged], seconds: float, memory: int, folder: Path) -> list[Outcome]:
     "What became of each input, from child processes with limits."
-    manifest, log = folder / "manifest.json", folder / "outcomes"
+    manifest = folder / "manifest.json"
     items = [[x.kind, os.fsencode(x.path).hex(), str(x.truth)] for x in inputs]
     manifest.write_text(json.dumps(items))
+
+    def command(begin: int) -> list[str]:
+        return [sys.executable, __file__, "--child", str(manifest), str(begin), str(memory)]
+
+    return in_children(command, len(inputs), seconds, folder)
+
+
+def in_children(
+    command: Callable[[int], list[str]], n: int, seconds: float, folder: Path
+) -> list[Outcome]:
+    "What became of n inputs, from commands that begin at one of them, each with a time limit."
+    log = folder / "outcomes"
     outcomes: dict[int, Outcome] = {}
-    while len(outcomes) < len(inputs):
-        begin = len(outcomes)
-        command = [sys.executable, __file__, "--child", manifest, str(begin), str(memory)]
+    while len(outcomes) < n:
         with log.open("w") as out, (folder / "stderr").open("w") as err:
-            process = subprocess.Popen(command, stdout=out, stderr=err)
+            process = subprocess.Popen(command(len(outcomes)), stdout=out, stderr=err)
             fate = _watch(process, log, seconds)
         for line in log.read_text().splitlines():
             outcome, k, *facts = json.loads(line)
             if outcome != "begin":
                 outcomes[k] = Outcome(outcome, *facts)
-        if len(outcomes) < len(inputs):
-            words = (folder / "stderr").read_text()[-300:]
+        if len(outcomes) < n:
+            words = (folder / "stderr").read_text(errors="replace")[-300:]
             outcomes[len(outcomes)] = Outcome(fate, f"exit {process.returncode}: {words}")
-    return [outcomes[k] for k in range(len(inputs))]
+    return [outcomes[k] for k in range(n)]
 
 
 def _watch(process: subprocess.Popen, log: Path, seconds: float) -> str:
