@@ -20,8 +20,7 @@ from diffpose.calibration import (
     parse_intrinsic_matrix,
 )
 from .camera import Camera, pixel_grid
-from .camera.core import check_lengths, check_offsets
-from .errors import ArgumentError
+from .camera.core import check_counts, check_lengths, check_offsets
 from .pose import RigidTransform, can_look
 from .threads import single_threaded
 from .torch_tools import version
@@ -61,9 +60,7 @@ def _check_detector(
 ) -> None:
     check_lengths(**lengths)
     check_offsets(x0=x0, y0=y0)
-    for name, count in (("height", height), ("width", width)):
-        if int(count) != count or count < 1:
-            raise ArgumentError(f"{name} must be a positive number of pixels, got {count}", name)
+    check_counts(height=height, width=width)
     n_pixels = int(height * width)
     if n_subsample is not None and not 1 <= n_subsample <= n_pixels:
         raise ValueError(

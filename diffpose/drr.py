@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,11 @@ def _check_affines(subject: Subject) -> None:
         )
 
 
+def _is_count(number: Any) -> bool:
+    "Is this a whole number of at least 1?"
+    return isinstance(number, Real) and 1 <= number < 2**31 and int(number) == number
+
+
 def _check_drr(
     subject: Subject, p_subsample: float | None, patch_size: int | None, voxel_shift: float
 ) -> None:
@@ -85,9 +91,9 @@ def _check_drr(
     _check_affines(subject)
     if p_subsample is not None and not 0 < p_subsample <= 1:
         raise ValueError(f"p_subsample must lie in (0, 1], got {p_subsample}")
-    if patch_size is not None and (patch_size != int(patch_size) or patch_size < 1):
+    if patch_size is not None and not _is_count(patch_size):
         raise ValueError(f"patch_size must be a whole number of at least 1, got {patch_size}")
-    if voxel_shift not in (0, 0.5):
+    if not isinstance(voxel_shift, Real) or voxel_shift not in (0, 0.5):
         raise ValueError(f"voxel_shift must be 0 or 0.5, got {voxel_shift}")
 
 # %% ../notebooks/api/40_drr.ipynb #55648bbc
@@ -136,7 +142,8 @@ class DRR(torch.nn.Module):
         )
         self.reduce = _reduction(renderer, renderer_kwargs)
         self.subject, self.renderer = subject, renderer
-        self.reshape, self.patch_size = reshape, patch_size
+        self.reshape = reshape
+        self.patch_size = None if patch_size is None else int(patch_size)
         self.voxel_shift, self.checkpoint_gradients = voxel_shift, checkpoint_gradients
 
         affine = torch.as_tensor(subject.density.affine, dtype=torch.float64)[None]

@@ -301,7 +301,10 @@ def convert(
 
 
 def _as_floats(x: Any) -> Tensor:
-    x = torch.as_tensor(x)
+    try:
+        x = torch.as_tensor(x)
+    except RuntimeError as error:  # of torch, for what is no number
+        raise TypeError(f"parameters of a pose must be tensors, got {x!r}") from error
     return x if x.is_floating_point() else x.float()
 
 

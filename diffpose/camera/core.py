@@ -16,8 +16,8 @@ from ..errors import ArgumentError
 from ..pose import RigidTransform, can_look
 
 # %% auto #0
-__all__ = ['REORIENT', 'LONGEST', 'pixel_grid', 'frame_change', 'Camera', 'check_lengths', 'check_offsets', 'make_calibration',
-           'offsets_from_principal_point']
+__all__ = ['REORIENT', 'LONGEST', 'MOST_PIXELS', 'pixel_grid', 'frame_change', 'Camera', 'check_counts', 'check_lengths',
+           'check_offsets', 'make_calibration', 'offsets_from_principal_point']
 
 # %% ../../notebooks/api/camera/core.ipynb #071988d2
 def pixel_grid(
@@ -106,6 +106,34 @@ class Camera:
 
 # %% ../../notebooks/api/camera/core.ipynb #2078a8d1
 LONGEST = 1e6  # [mm]
+MOST_PIXELS = 2**20  # along one side
+
+
+def check_counts(
+    **counts: int,  # Pixels along a side
+) -> None:
+    "Raise `ArgumentError` unless all are whole numbers from 1 to `MOST_PIXELS`."
+    for name, count in counts.items():
+        try:
+            is_right = 1 <= count <= MOST_PIXELS and int(count) == count
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            message = f"{name} must be a positive number of pixels, got {count!r}"
+            raise ArgumentError(message, name) from error
+        if not is_right:
+            most = f" of at most {MOST_PIXELS}" if count > MOST_PIXELS else ""
+            raise ArgumentError(
+                f"{name} must be a positive number of pixels{most}, got {count}", name
+            )
+
+
+def _as_real(name: str, number: Float[Tensor, "*B"] | float) -> Tensor:
+    try:
+        value = torch.as_tensor(number)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArgumentError(f"{name} must be a number of mm, got {number!r}", name) from error
+    if value.is_complex() or value.dtype == torch.bool:
+        raise ArgumentError(f"{name} must be a real number of mm, got {number!r}", name)
+    return value
 
 
 def check_lengths(
@@ -113,7 +141,7 @@ def check_lengths(
 ) -> None:
     "Raise `ArgumentError` unless all are positive, and at most `LONGEST`."
     for name, length in lengths.items():
-        value = torch.as_tensor(length)
+        value = _as_real(name, length)
         if can_look(value) and not ((value > 0) & (value <= LONGEST)).all():
             came = length.tolist() if torch.is_tensor(length) else length
             raise ArgumentError(
@@ -126,7 +154,7 @@ def check_offsets(
 ) -> None:
     "Raise `ArgumentError` unless all are finite, and at most `LONGEST`."
     for name, offset in offsets.items():
-        value = torch.as_tensor(offset)
+        value = _as_real(name, offset)
         if can_look(value) and not (value.abs() <= LONGEST).all():
             came = offset.tolist() if torch.is_tensor(offset) else offset
             raise ArgumentError(
@@ -170,9 +198,7 @@ def make(
     "A camera from the numbers of a C-arm. Raises `ValueError` for lengths that are not positive."
     width, dely = height if width is None else width, delx if dely is None else dely
     check_lengths(sdd=sdd, delx=delx, dely=dely)
-    for name, count in (("height", height), ("width", width)):
-        if int(count) != count or count < 1:
-            raise ArgumentError(f"{name} must be a positive number of pixels, got {count}", name)
+    check_counts(height=height, width=width)
     if principal_point is not None:
         x0, y0 = offsets_from_principal_point(
             principal_point, height, width, delx, dely, reverse_x_axis
