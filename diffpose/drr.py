@@ -80,7 +80,7 @@ def _check_affines(subject: Subject) -> None:
 
 def _is_count(number: Any) -> bool:
     "Is this a whole number of at least 1?"
-    return isinstance(number, Real) and 1 <= number < 2**31 and int(number) == number
+    return isinstance(number, Real) and 1 <= float(number) < 2**31 and float(number) % 1 == 0
 
 
 def _check_drr(
