@@ -38,11 +38,12 @@ STRETCH = 0.1  # along each axis, at most
 GRID = 8.0  # voxels of the deformation [mm]
 
 
-def resampled(image: ScalarImage, spacing: float) -> ScalarImage:
+def resampled(image: ScalarImage, spacing: float | Sequence[float]) -> ScalarImage:
     "A CT at another spacing [mm], by cubic B-splines, with a Gaussian before where it is coarser."
+    spacings = np.broadcast_to(spacing, 3)
     hu = image.data[0].float().clamp(min=AIR)
     lowest, highest = hu.min(), hu.max()
-    shape = [max(1, round(n * s / spacing)) for n, s in zip(hu.shape, image.spacing)]
+    shape = [max(1, round(n * s / t)) for n, s, t in zip(hu.shape, image.spacing, spacings)]
     factors = np.array(hu.shape) / shape
     for axis, m in enumerate(shape):
         matrix = _interpolation(hu.shape[axis], m)
@@ -51,6 +52,11 @@ def resampled(image: ScalarImage, spacing: float) -> ScalarImage:
     between[:3, 3] = (factors - 1) / 2
     hu = hu.clamp(lowest, highest)[None].contiguous()
     return ScalarImage(tensor=hu, affine=image.affine @ between)
+
+
+def finer(image: ScalarImage, most: float) -> ScalarImage:
+    "A CT whose voxels are nowhere wider than so much [mm]."
+    return resampled(image, np.minimum(image.spacing, most).tolist())
 
 
 def _interpolation(n: int, m: int) -> Tensor:
