@@ -37,7 +37,7 @@ def find_depths(
     return depths
 
 
-LEAST_FINEST = 128  # Longer side of the finest image, however coarse the voxels [pixels]
+LEAST_FINEST = 160  # Longer side of the finest image, however coarse the voxels [pixels]
 
 
 def find_levels(
