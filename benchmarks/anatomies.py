@@ -30,6 +30,7 @@ from torchio import Crop, ScalarImage, Subject, ToCanonical
 from diffpose.data import read
 from diffpose.drr import DRR
 from diffpose.pose import RigidTransform
+from diffpose.xray import Fluoroscopy
 
 FINE = 1.25  # voxels that X-rays are made from [mm]
 AIR = -1000.0  # HU; what is below is no measurement
@@ -171,13 +172,15 @@ def cases(
     n: int,  # Of each view
     seed: int,
     views: Sequence[str] = tuple(CLASSES),
+    # As in `registration.py`: noise, scatter, blur, collimator and a wire
+    settings: Fluoroscopy = SUITE,
 ) -> Iterator[Case]:
-    "X-rays as in `registration.py`: fluoroscopy with noise, scatter, blur, collimator and a wire."
+    "Simulated fluoroscopy of a patient."
     generator = torch.Generator().manual_seed(seed)
     drr = DRR(anatomy.for_xrays(), SDD, 1024, WIDTH / 1024)
     for view in views:
         poses = true_poses(CLASSES[view], n, generator)
-        images, masks = xrays(drr, poses, SUITE, seed)
+        images, masks = xrays(drr, poses, settings, seed)
         yield Case(anatomy, view, poses, images, masks[:, 0])
 
 
