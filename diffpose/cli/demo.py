@@ -198,7 +198,7 @@ def _shortened(drr: "DRR") -> "DRR":
     part = Crop((0, 0, 0, 0, first, n - last))(drr.subject)
     d = drr.detector
     faces = ", ".join(cut_faces(part.volume))
-    typer.echo(f"  kept      {last - first} of {n} slices; the body is cut at: {faces}")
+    typer.echo(f"  kept      {last - first} of {n} slices, cut at {faces}")
     return DRR(part, sdd=d.sdd, height=d.height, delx=d.delx).to(drr.device)
 
 # %% ../../notebooks/api/cli/demo.ipynb #83de41a6
