@@ -159,7 +159,7 @@ def _all_levels(
         watch.choose(kept)
         poses = torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
     stop = list(Stop)[int(state.stop[0, kept[0, 0]])]
-    shift = path_shift(watch, problem.frames(poses)[0, 0, 0])
+    shift = path_shift(watch, problem.frames(poses)[0, 0, 0], pixel)
     return Found(problem, poses, poses.new_zeros(1, 1, 0), stop, [shift], rivals)
 
 
@@ -206,10 +206,15 @@ def _print_level(problem: Problem, state: State, watch: Watch) -> None:
     )
 
 
-def path_shift(watch: Watch, frame: Float[Tensor, "4 4"]) -> Float[Tensor, "6"]:
+def path_shift(
+    watch: Watch,
+    frame: Float[Tensor, "4 4"],
+    pixel: float,  # At the finest level [mm]
+) -> Float[Tensor, "6"]:
     "The error of finite pixels, from the path of the only start that is kept."
     poses = torch.stack([visit.poses[0, 0] for visit in watch.path]).cpu()
-    return scale_shift(poses, torch.tensor([visit.size for visit in watch.path]), frame.cpu())
+    sizes = torch.tensor([visit.size for visit in watch.path])
+    return scale_shift(poses, sizes, frame.cpu(), pixel)
 
 # %% ../../notebooks/api/registration/levels.ipynb #678c3a2e
 def with_intrinsics(found: Found, options: Options, watch: Watch) -> Found:

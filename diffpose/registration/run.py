@@ -245,7 +245,8 @@ def register_apart(
         answer, watch = find_answer([measurement], start, alone, watch)
         answers.append(answer)
         watches.append(watch)
-        shifts.append(path_shift(watch, answers[-1].frames[0]))
+        pixel = answers[-1].found.problem.views[0].pixel
+        shifts.append(path_shift(watch, answers[-1].frames[0], pixel))
     watch = _sum_of(watches)
     found = _join(answers, measurements, options)
     converged = all(answer.stop.converged for answer in answers)
