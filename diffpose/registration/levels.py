@@ -120,6 +120,9 @@ def coarse_to_fine(
         return cut_short(watch, found)
 
 
+COARSE_ITERATIONS = 20  # at most, before the finest level: who needs more is lost
+
+
 def _all_levels(
     measurements: Sequence[Measurement],
     first: Float[Tensor, "1 K V 4 4"],
@@ -132,7 +135,7 @@ def _all_levels(
     if options.levels is not None:
         levels = [[size] * len(drrs) for size in sorted(options.levels)]
     watch.plan(len(levels) * options.n_iterations)
-    poses = first
+    poses, rivals = first, None
     for k, sizes in enumerate(levels):
         is_last = k == len(levels) - 1
         robust = None if k == 0 and not is_last else options.robust
@@ -146,13 +149,13 @@ def _all_levels(
                 poses = _most_promising(problem, poses, options, watch)
         n_starts = poses.shape[1]
         offsets = poses.new_zeros(1, n_starts, 0)
-        limits = options.n_iterations, options.tolerance * pixel
-        state = minimize(problem, poses, offsets, *limits, watch)
+        most = options.n_iterations if is_last else min(options.n_iterations, COARSE_ITERATIONS)
+        state = minimize(problem, poses, offsets, most, options.tolerance * pixel, watch)
         if watch.stop is not None:
             return cut_short(watch)
         if options.verbose:
             _print_level(problem, state, watch)
-        if k == 0:
+        if k == 0 and n_starts > 1:
             rivals = compare_starts(state.poses[0, :, 0].cpu(), state.score[0].cpu(), 3 * pixel)
         n_kept = 1 if is_last else max(1, n_starts // (4 if first.shape[1] == 1 else 2))
         kept = best_apart(state.poses, state.score, n_kept, pixel).to(poses.device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -50,6 +51,9 @@ from ..torch_tools import full_precision, settled
 __all__ = ['register', 'search']
 
 # %% ../../notebooks/api/registration/run.ipynb #e3dd7d8c
+DOUBTFUL = 0.9  # Likeness below which a wider search is made
+
+
 @dataclass
 class Answer:
     "A registration's solution, with its similarities and its covariance."
@@ -72,7 +76,18 @@ class Answer:
     @property
     def is_lost(self) -> bool:
         "Would another first pose perhaps help?"
-        return self.stop in (Stop.UNLIKE, Stop.WORSE)
+        if self.stop in (Stop.GREYS, Stop.DISAGREE):
+            return False
+        return self.stop in (Stop.UNLIKE, Stop.WORSE) or self.evidence.likeness < DOUBTFUL
+
+
+@patch
+def is_better_than(self: Answer, other: Answer) -> bool:
+    "Does the CT explain the X-rays clearly better, and no worse otherwise?"
+    if self.stop.early or (other.stop.converged and not self.stop.converged):
+        return False
+    more = self.evidence.likeness > other.evidence.likeness + 0.02
+    return more and (self.stop.converged or self.doubt is None)
 
 
 def judge(
@@ -196,18 +211,25 @@ def find_answer(
     answer = _answer(measurements, starts, options, watch)
     if not answer.is_lost or watch.stop is not None:
         return answer, watch
-    if options.range is None and options.fall_back:
-        wide = replace(options, range=SearchRange(), fall_back=False)
-        again = watch.another()
+    if options.fall_back:
+        wide, again = _wider(options), watch.another()
         starts = find_starts(measurements, given, wide, again)
         other = _answer(measurements, starts, wide, again)
         watch, again = _both(watch, again), _both(again, watch)
-        if other.stop.converged:
-            return replace(other, before=answer.before, wider=True), again
+        if other.is_better_than(answer):
+            is_new = options.range is None
+            return replace(other, before=answer.before, wider=is_new), again
     if answer.doubt is not None:
         doubt = explain(answer.doubt, measurements, given, options, watch)
         answer = replace(answer, doubt=doubt)
     return answer, watch
+
+
+def _wider(options: Options) -> Options:
+    "A search after none; after a search one from more starts."
+    n = options.n_starts if options.range is None else 2 * options.n_starts
+    where = SearchRange() if options.range is None else options.range
+    return replace(options, range=where, n_starts=n, fall_back=False)
 
 
 def _answer(
@@ -352,7 +374,7 @@ def register(
     renderer: str = "trilinear",
     # Leave out rays through tissue beyond the faces at which the CT cuts the body
     skip_truncated: bool = True,
-    n_iterations: int = 50,  # At most, at each level
+    n_iterations: int = 50,  # At most, at the finest level; at most 20 at the others
     # Stop at steps that move the patient by less [pixels, as wide as they are in the patient]
     tolerance: float = 0.01,
     max_seconds: float | None = None,  # Stop after this time with the best pose so far
