@@ -505,9 +505,9 @@ def write_xray_dicom(path: Path, counts: np.ndarray, compress: str = "") -> None
     dataset.PositionerPrimaryAngle = "20"
     dataset.PositionerSecondaryAngle = "10"
     dataset.PixelIntensityRelationship = "LIN"
-    dataset.set_pixel_data(counts, "MONOCHROME2", 16)
+    dataset.set_pixel_data(counts, "MONOCHROME2", 16, generate_instance_uid=False)
     if compress == "RLE":
-        dataset.compress(RLELossless)
+        dataset.compress(RLELossless, generate_instance_uid=False)
     elif compress:
         packed_by_gdcm(dataset, counts, compress, path.parent)
     dataset.save_as(path, enforce_file_format=True)
