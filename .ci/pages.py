@@ -2,8 +2,9 @@
 
 The processes are forks of one that has imported what most pages need, so that a page finds it,
 and its memory is free when it ends. Pages and cells are chosen as `nbdev_test` does, and run by its
-own function. The table at the end shows seconds and the largest memory of a page or of a process
-that it started, the slowest page first. A page fails that needs more than `--megabytes`.
+own function. The table at the end shows the seconds and the memory of each page, the largest of its
+process and of those that it started, the slowest page first. A page fails that needs more than
+`--megabytes`.
 """
 
 import argparse
@@ -36,13 +37,20 @@ PRELOADED = (
 )
 
 
+class Result(NamedTuple):
+    "What the process of a page says at its end."
+
+    passed: bool
+    processor: float  # [s], of all threads and of the processes that it started
+    megabytes: int
+
+
 class Page(NamedTuple):
     "A page that has ended."
 
     path: Path
-    passed: bool
+    result: Result
     seconds: float
-    megabytes: int
 
 
 class Running(NamedTuple):
@@ -66,15 +74,14 @@ def run(path: Path, flags: list[str], results: Connection) -> None:
     config = get_config()
     passed, _ = test_nb(path, config.tst_flags.split(), flags, basepath=config.config_path)
     sys.stderr.flush()
-    peaks = [
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    ]
-    results.send((bool(passed), max(peaks) // 1024))
+    usages = [resource.getrusage(k) for k in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    processor = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    results.send(Result(bool(passed), processor, max(u.ru_maxrss for u in usages) // 1024))
 
 
 def start(path: Path, flags: list[str]) -> Running:
     context = get_context("fork")
+    sys.stdout.flush()  # or the process would write it again
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=run, args=(path, flags, sender))
     process.start()
@@ -85,18 +92,18 @@ def start(path: Path, flags: list[str]) -> Running:
 def ended(running: Running, megabytes: int) -> Page:
     "What became of a page whose process is about to end."
     try:
-        passed, peak = running.results.recv()
+        result = running.results.recv()
     except EOFError:
-        passed, peak = False, 0
+        result = Result(False, 0.0, 0)
     running.process.join()
     seconds = time.monotonic() - running.since
     if running.process.exitcode != 0:
-        passed = False
+        result = result._replace(passed=False)
         print(f"{running.path}: exit code {running.process.exitcode}", file=sys.stderr)
-    if peak > megabytes:
-        passed = False
-        print(f"{running.path}: {peak} MB, at most {megabytes} are accepted", file=sys.stderr)
-    return Page(running.path, passed, seconds, peak)
+    if result.megabytes > megabytes:
+        print(f"{running.path}: {result.megabytes} MB, {megabytes} are accepted", file=sys.stderr)
+        result = result._replace(passed=False)
+    return Page(running.path, result, seconds)
 
 
 def run_all(paths: list[Path], flags: list[str], workers: int, megabytes: int) -> list[Page]:
@@ -124,11 +131,16 @@ def main() -> None:
         importlib.import_module(name)
     with working_directory(get_config().nbs_path):
         done = run_all(paths, o.flags.split(), o.workers, o.megabytes)
+    print("\nseconds, of all processors, megabytes, page:")
     for page in sorted(done, key=lambda page: -page.seconds):
-        print(f"{page.seconds:6.1f} s {page.megabytes:6d} MB  {page.path.relative_to(Path.cwd())}")
-    total, most = sum(page.seconds for page in done), max(page.megabytes for page in done)
-    print(f"{len(done)} pages, {total / 60:.1f} minutes of processes, at most {most} MB")
-    failed = sorted(str(page.path.relative_to(Path.cwd())) for page in done if not page.passed)
+        numbers = f"{page.seconds:6.1f} {page.result.processor:6.1f} {page.result.megabytes:6d}"
+        print(f"{numbers}  {page.path.relative_to(Path.cwd())}")
+    minutes = sum(page.result.processor for page in done) / 60
+    most = max(page.result.megabytes for page in done)
+    print(f"{len(done)} pages, {minutes:.1f} minutes of processors, at most {most} MB")
+    failed = sorted(
+        str(page.path.relative_to(Path.cwd())) for page in done if not page.result.passed
+    )
     if failed:
         names = "\n\t".join(failed)
         print(f"\nTests Failed On The Following Notebooks:\n\t{names}", file=sys.stderr)
