@@ -76,7 +76,8 @@ def run(path: Path, flags: list[str], results: Connection) -> None:
     sys.stderr.flush()
     usages = [resource.getrusage(k) for k in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     processor = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-    results.send(Result(bool(passed), processor, max(u.ru_maxrss for u in usages) // 1024))
+    megabytes = max(usage.ru_maxrss for usage in usages) // 1024
+    results.send((bool(passed), processor, megabytes))  # the page's shell is `__main__` now
 
 
 def start(path: Path, flags: list[str]) -> Running:
@@ -92,7 +93,7 @@ def start(path: Path, flags: list[str]) -> Running:
 def ended(running: Running, megabytes: int) -> Page:
     "What became of a page whose process is about to end."
     try:
-        result = running.results.recv()
+        result = Result(*running.results.recv())
     except EOFError:
         result = Result(False, 0.0, 0)
     running.process.join()
