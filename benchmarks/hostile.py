@@ -2,7 +2,8 @@
 
     python benchmarks/hostile.py [--n 200] [--seed 0] [--only files drr ...] [--json FILE]
 
-files: damaged CTs, X-rays and tables of structures, see `hostile_files.py`.
+files: damaged CTs, X-rays and tables of structures, see `hostile_files.py`, and whole ones in odd
+dialects of their formats, see `hostile_dialects.py`.
 renderings: random calls of `render`, see `hostile_renderings.py`.
 drr: `DRR` and `Detector` with odd arguments, see `hostile_drr.py`.
 commands: command lines with odd options and damaged files, see `hostile_commands.py`.
@@ -99,6 +100,7 @@ def try_files(n: int, seed: int, seconds: float, memory: int, folder: Path) -> l
     inputs = list(hostile_files.cts(folder / "cts", n, seed))
     inputs += list(hostile_files.xrays(folder / "xrays", n, seed + 1))
     inputs += list(hostile_files.structures(folder / "structures", n, seed + 2))
+    inputs += hostile_files.dialects(folder / "dialects")
     tried = []
     for x, outcome in zip(inputs, hostile_files.run(inputs, seconds, memory, folder)):
         score = hostile_files.score(x.verdict, outcome.outcome)
