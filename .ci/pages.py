@@ -139,6 +139,7 @@ def main() -> None:
     minutes = sum(page.result.processor for page in done) / 60
     most = max(page.result.megabytes for page in done)
     print(f"{len(done)} pages, {minutes:.1f} minutes of processors, at most {most} MB")
+    sys.stdout.flush()
     failed = sorted(
         str(page.path.relative_to(Path.cwd())) for page in done if not page.result.passed
     )
