@@ -1,9 +1,9 @@
 """Tables of the saved results, as the README and the docs show them: `python benchmarks/report.py`
 prints all of them in Markdown.
 
-Results stand beside this script, in `render_cpu.json`, `scaling.json` and `registration.json`, and
-are written by the scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the
-new files in place of the old, and the pages show the new numbers.
+Results stand beside this script, in `render_cpu.json`, `scaling.json`, `registration.json` and
+`hostile.json`, and are written by the scripts of those names (`--json`, for scaling.py `--out`).
+Measure again, put the new files in place of the old, and the pages show the new numbers.
 """
 
 import json
@@ -239,6 +239,28 @@ def similarity_summary() -> str:
     )
 
 
+OUTCOMES = ("refused", "right", "undetectable", "wrong", "crashed", "hung")
+INPUTS = {
+    "files": "damaged and odd files",
+    "renderings": "calls of `render`",
+    "drr": "`DRR`s of odd arguments",
+    "commands": "command lines",
+    "registrations": "X-rays that hold nothing",
+}
+
+
+def hostile_table() -> str:
+    "What became of hostile inputs, by kind, of all runs together."
+    runs = load("hostile")["runs"]
+    cells = []
+    for kind, name in INPUTS.items():
+        parts = [run["counts"][kind] for run in runs if kind in run["counts"]]
+        counts = [sum(part.get(outcome, 0) for part in parts) for outcome in OUTCOMES]
+        if parts:
+            cells.append([name, *(f"{number:,}" for number in (sum(counts), *counts))])
+    return markdown(["", "tried", *OUTCOMES], cells)
+
+
 def main() -> None:
     for part in (
         rendering_table(200),
@@ -249,6 +271,7 @@ def main() -> None:
         registration_table(),
         covariance_table(),
         similarity_summary(),
+        hostile_table(),
     ):
         print(part, end="\n\n")
 
