@@ -1,11 +1,12 @@
 """Poses from nothing: success, error, time and confidence of `search` and `register`.
 
-    python benchmarks/anypose.py CT [CT ...] [--anatomies 4] [--cases 2] [--ways ...] [--json FILE]
+    python benchmarks/anypose.py CT [CT ...] [--anatomies 4] [--cases 2] [--ways ...] [--poor]
+        [--json FILE]
 
 Anatomies are made from each CT as in `anatomies.py`: the CT itself, and others that are mirrored,
 stretched, bent and cut. X-rays are simulated fluoroscopy of all of the body as in
-`registration.py`, from the front, obliquely and from the side. Each is registered with the CT in
-several ways:
+`registration.py`, from the front, obliquely and from the side; with `--poor` of 300 photons a
+pixel, four fifths of scattered light and two wires. Each is registered with the CT in several ways:
 
     default   `search` about a pose that is off by up to 45 degrees about each of the image's axes,
               100 mm in the image and 150 mm in depth
@@ -29,12 +30,13 @@ import argparse
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from anatomies import anatomies, cases, registration_drr
 from machine import cpu_name
-from registration import wrong_pose
+from registration import SUITE, wrong_pose
 from short_ct import bone_points
 
 from diffpose import se3
@@ -44,6 +46,7 @@ from diffpose.registration import build_library, register, search
 from diffpose.registration.screening import find_candidates
 
 RANGE = 45.0, 100.0, 150.0  # degrees, mm in the image, mm in depth
+POOR = replace(SUITE, photons=300.0, scatter=0.8, blur=2.0, gamma=1.3, wires=2)
 RIGHT = "default", "any", "rough", "alone", "level3", "single"
 NONE = "mirrored", "other", "noise"
 
@@ -110,12 +113,15 @@ def measure(ct, args):
     for n, (patient, drr) in enumerate(zip(patients, drrs)):
         evaluator = Evaluator(drr, bone_points(drr.subject))
         generator = torch.Generator().manual_seed(args.seed + n)
-        for case in cases(patient, args.cases, seed=args.seed + 100 * n):
+        settings = POOR if args.poor else SUITE
+        for case in cases(patient, args.cases, seed=args.seed + 100 * n, settings=settings):
             for k in range(len(case.poses)):
                 for way in args.ways:
                     result, seconds = run(way, drr, drrs[n - 1], case, k, generator)
                     error = evaluator(case.poses[k], result.pose)
-                    row = dict(ct=Path(ct).parent.name, anatomy=patient.name, way=way)
+                    row = dict(
+                        ct=Path(ct).parent.name, poor=args.poor, anatomy=patient.name, way=way
+                    )
                     row |= dict(view=case.view, case=k, seconds=seconds, evidence=result.evidence)
                     row |= dict(converged=result.converged, stop=result.stop.name)
                     row |= dict(confidence=result.confidence, reason=result.reason)
@@ -156,6 +162,7 @@ def main():
     parser.add_argument("--anatomies", type=int, default=4, help="of each CT")
     parser.add_argument("--cases", type=int, default=2, help="of each view of each anatomy")
     parser.add_argument("--ways", nargs="+", default=RIGHT + NONE, choices=RIGHT + NONE)
+    parser.add_argument("--poor", action="store_true", help="X-rays of few photons")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -12,6 +12,7 @@ predicted with what was observed, on CTs and poses that had no part in the fit.
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -50,7 +51,7 @@ def print_table(name, p, errors):
     right = errors < 2
     print(f"\n{name}, {len(p)} registrations, {int(right.sum())} of them right")
     print(f"{'confidence':<14} {'n':>5} {'predicted':>9} {'observed':>9} {'beyond 5 mm':>11}")
-    for low, high in zip(GROUPS, GROUPS[1:]):
+    for low, high in pairwise(GROUPS):
         some = (p >= low) & ((p < high) | (high == 1.0))
         if not some.any():
             continue
