@@ -169,7 +169,8 @@ class Checkpoint:
         averaged: bool = True,  # With the moving average of the weights, if there is one
     ) -> PosePredictor:
         "The network with its C-arm. Raises `ValueError` if the weights do not fit."
-        regressor = PoseRegressor(**self.network | dict(pretrained=False))
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and replaced below
+            regressor = PoseRegressor(**self.network | dict(pretrained=False))
         weights = self.ema if averaged and self.ema is not None else self.model
         load_weights(regressor, weights)
         facts = dict(step=self.step, version=self.version, progress=self.progress)
