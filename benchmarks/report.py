@@ -2,9 +2,9 @@
 prints all of them in Markdown.
 
 Results stand beside this script, in `render_cpu.json`, `scaling.json`, `registration.json`,
-`short_ct.json` and `likeness.json`, and are written by the scripts of those names (`--json`, for
-scaling.py `--out`). Measure again, put the new files in place of the old, and the pages show the
-new numbers.
+`short_ct.json`, `likeness.json` and `hostile.json`, and are written by the scripts of those names
+(`--json`, for scaling.py `--out`). Measure again, put the new files in place of the old, and the
+pages show the new numbers.
 """
 
 import json
@@ -291,6 +291,28 @@ def likeness_table() -> str:
     return markdown(["", "cases", "lowest", "median", "highest", "converged"], cells)
 
 
+OUTCOMES = ("refused", "right", "undetectable", "wrong", "crashed", "hung")
+INPUTS = {
+    "files": "damaged and odd files",
+    "renderings": "calls of `render`",
+    "drr": "`DRR`s of odd arguments",
+    "commands": "command lines",
+    "registrations": "X-rays that hold nothing",
+}
+
+
+def hostile_table() -> str:
+    "What became of hostile inputs, by kind, of all runs together."
+    runs = load("hostile")["runs"]
+    cells = []
+    for kind, name in INPUTS.items():
+        parts = [run["counts"][kind] for run in runs if kind in run["counts"]]
+        counts = [sum(part.get(outcome, 0) for part in parts) for outcome in OUTCOMES]
+        if parts:
+            cells.append([name, *(f"{number:,}" for number in (sum(counts), *counts))])
+    return markdown(["", "tried", *OUTCOMES], cells)
+
+
 def main() -> None:
     for part in (
         rendering_table(200),
@@ -301,6 +323,7 @@ def main() -> None:
         registration_table(),
         covariance_table(),
         similarity_summary(),
+        hostile_table(),
     ):
         print(part, end="\n\n")
     for name, table in {"short_ct": short_ct_table, "likeness": likeness_table}.items():

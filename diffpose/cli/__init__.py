@@ -14,10 +14,11 @@ from .demo import DEMO_POSES, DEMO_STRUCTURES, DEMO_VIEWS, demo
 from .options import make_app
 from .register import register_command
 from .render import FORMATS, check_destination, render_command, save_image
+from .train import restart_command, train_command
 
 # %% auto #0
 __all__ = ['app', 'DEMO_POSES', 'DEMO_STRUCTURES', 'DEMO_VIEWS', 'FORMATS', 'check_destination', 'demo', 'register_command',
-           'render_command', 'save_image']
+           'render_command', 'restart_command', 'save_image', 'train_command']
 
 # %% ../../notebooks/api/cli/index.ipynb #d6ff122a
 _all_ = [
@@ -29,7 +30,9 @@ _all_ = [
     "demo",
     "register_command",
     "render_command",
+    "restart_command",
     "save_image",
+    "train_command",
 ]
 
 # %% ../../notebooks/api/cli/index.ipynb #5f579f32
@@ -49,7 +52,14 @@ def _main(
 ) -> None: ...
 
 # %% ../../notebooks/api/cli/index.ipynb #05b02e21
-app = make_app(_main, render=render_command, register=register_command, demo=demo)
+app = make_app(
+    _main,
+    render=render_command,
+    register=register_command,
+    train=train_command,
+    restart=restart_command,
+    demo=demo,
+)
 
 # %% ../../notebooks/api/cli/index.ipynb #cf84d171
 def __getattr__(name: str) -> Any:
