@@ -28,6 +28,39 @@ __all__ = ['read_nifti']
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by their size [bytes]
 
 
+def _header(begin: bytes) -> nib.Nifti1Header:
+    "A header of one file with its voxels."
+    size = next((n for n in _HEADERS if n in _sizes(begin)), None)
+    if size is None or len(begin) < size:
+        raise ValueError("it does not begin with a NIfTI header")
+    header = _HEADERS[size].from_fileobj(io.BytesIO(begin[:size]))
+    if bytes(header["magic"].item())[:3] not in (b"n+1", b"n+2"):
+        raise ValueError(f"its header says {header['magic'].item()!r} instead of n+1 or n+2")
+    return header
+
+
+def _sizes(begin: bytes) -> tuple[int, int]:
+    "The size that a header says it has, in both orders of bytes."
+    return int.from_bytes(begin[:4], "little"), int.from_bytes(begin[:4], "big")
+
+# %% ../../notebooks/api/data/nifti.ipynb #b30fb722
+def _scaled(values: np.ndarray, header: nib.Nifti1Header) -> np.ndarray:
+    slope, intercept = header.get_slope_inter()
+    if slope is None:
+        return values
+    return apply_read_scaling(values, slope, 0 if intercept is None else intercept)
+
+
+def _channels_first(values: np.ndarray) -> np.ndarray:
+    "Voxels [C, X, Y, Z] of an array whose last axis may be channels."
+    while values.ndim < 3:
+        values = values[..., None]
+    values = values.reshape(values.shape[:3] + tuple(n for n in values.shape[3:] if n > 1))
+    if values.ndim > 4:
+        raise ValueError(f"it has {values.ndim} dimensions, at most 4 are accepted")
+    return np.moveaxis(values, -1, 0) if values.ndim > 3 else values[None]
+
+# %% ../../notebooks/api/data/nifti.ipynb #5d14747e
 def read_nifti(
     path: Path,  # .nii, or gzipped
     dense: bool = True,  # A CT, not a label map?
@@ -50,39 +83,3 @@ def read_nifti(
     values = np.frombuffer(raw.data, dtype).reshape(shape, order="F")
     data = as_tensor(_channels_first(_scaled(values, header))).contiguous()
     return Voxels(data, header.get_best_affine())
-
-
-def _header(begin: bytes) -> nib.Nifti1Header:
-    "A header that contradicts neither itself nor the format."
-    size = next((n for n in _HEADERS if n in _sizes(begin)), None)
-    if size is None or len(begin) < size:
-        raise ValueError("it does not begin with a NIfTI header")
-    header = _HEADERS[size].from_fileobj(io.BytesIO(begin[:size]))
-    if bytes(header["magic"].item())[:3] not in (b"n+1", b"n+2"):
-        raise ValueError(f"its header says {header['magic'].item()!r} instead of n+1 or n+2")
-    bits = header.get_data_dtype().itemsize * 8
-    if header["bitpix"] != bits:
-        raise ValueError(f"its header says {header['bitpix']} bits a voxel, its type has {bits}")
-    return header
-
-
-def _sizes(begin: bytes) -> tuple[int, int]:
-    "The size that a header says it has, in both orders of bytes."
-    return int.from_bytes(begin[:4], "little"), int.from_bytes(begin[:4], "big")
-
-
-def _scaled(values: np.ndarray, header: nib.Nifti1Header) -> np.ndarray:
-    slope, intercept = header.get_slope_inter()
-    if slope is None:
-        return values
-    return apply_read_scaling(values, slope, 0 if intercept is None else intercept)
-
-
-def _channels_first(values: np.ndarray) -> np.ndarray:
-    "Voxels [C, X, Y, Z] of an array whose last axis may be channels."
-    while values.ndim < 3:
-        values = values[..., None]
-    values = values.reshape(values.shape[:3] + tuple(n for n in values.shape[3:] if n > 1))
-    if values.ndim > 4:
-        raise ValueError(f"it has {values.ndim} dimensions, at most 4 are accepted")
-    return np.moveaxis(values, -1, 0) if values.ndim > 3 else values[None]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,6 +20,7 @@ from diffpose.data.metaimage import (
     whole_numbers,
 )
 from diffpose.data.voxels import (
+    Header,
     Voxels,
     as_tensor,
     inflate_file,
@@ -32,29 +32,6 @@ from diffpose.data.voxels import (
 __all__ = ['read_nrrd']
 
 # %% ../../notebooks/api/data/nrrd.ipynb #153de0cb
-_TYPES = {
-    "i1": ("signed char", "int8", "int8_t"),
-    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
-    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
-    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
-    "i4": ("int", "signed int", "int32", "int32_t"),
-    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
-    "i8": ("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"),
-    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
-    "f4": ("float",),
-    "f8": ("double",),
-}
-_CODES = {name: code for code, names in _TYPES.items() for name in names}
-_FLIPS = {  # signs that lead to LPS, by the name of the space
-    "left-posterior-superior": (1, 1, 1),
-    "lps": (1, 1, 1),
-    "right-anterior-superior": (-1, -1, 1),
-    "ras": (-1, -1, 1),
-    "left-anterior-superior": (1, -1, 1),
-    "las": (1, -1, 1),
-    "scanner-xyz": (1, 1, 1),
-    "3d-right-handed": (1, 1, 1),
-}
 _KNOWN = (
     "type",
     "dimension",
@@ -72,33 +49,7 @@ _KNOWN = (
 _NAMES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}
 
 
-class _Header(NamedTuple):
-    fields: dict[str, str]
-    size: int  # Bytes, to the first voxel of a file that has them
-
-
-def read_nrrd(
-    path: Path,  # .nrrd, or .nhdr with its voxels in another file
-    dense: bool = True,  # A CT, not a label map?
-) -> Voxels:
-    "Voxels of an NRRD file. Raises `ValueError` if the file is damaged."
-    fields, offset = _read_header(path)
-    check_keys(fields, _KNOWN)
-    if fields.get("dimension") != "3":
-        raise ValueError(f"dimension must be 3, got {fields.get('dimension')}")
-    shape = whole_numbers("sizes", fields.get("sizes", ""), 3)
-    dtype = _dtype(fields)
-    affine = _affine(fields)
-    size = n_bytes(shape, dtype)
-    file = path
-    if "data file" in fields:
-        file, offset = data_file(path, fields["data file"]), 0
-    raw = _read_bytes(file, offset, size, fields, dense)
-    values = np.frombuffer(raw.data, dtype).reshape(shape[::-1]).transpose()
-    return Voxels(as_tensor(values)[None], affine)
-
-
-def _read_header(path: Path) -> _Header:
+def _read_header(path: Path) -> Header:
     "Fields and their values, up to an empty line or, of a detached header, to its end."
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -117,7 +68,22 @@ def _read_header(path: Path) -> _Header:
                 raise ValueError(f"its header says {key} twice")
         if line.strip() or (not line and "data file" not in fields):
             raise ValueError("its header does not end")
-        return _Header(fields, file.tell())
+        return Header(fields, file.tell())
+
+# %% ../../notebooks/api/data/nrrd.ipynb #0bba6417
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_CODES = {name: code for code, names in _TYPES.items() for name in names}
 
 
 def _dtype(fields: dict[str, str]) -> np.dtype:
@@ -130,32 +96,17 @@ def _dtype(fields: dict[str, str]) -> np.dtype:
         raise ValueError(f"endian must be little or big, got {fields.get('endian')}")
     return np.dtype(code).newbyteorder("<" if endian == "little" else ">")
 
-
-def _read_bytes(
-    file: Path, offset: int, size: int, fields: dict[str, str], dense: bool
-) -> UInt8[np.ndarray, "size"]:
-    "Bytes of the voxels, unpacked."
-    encoding = fields.get("encoding", "").lower()
-    skip = int(text_numbers("byte skip", fields.get("byte skip", "0"), 1)[0])
-    if fields.get("line skip", "0") != "0" or (skip and encoding != "raw"):
-        raise ValueError("lines or compressed bytes to skip are not supported")
-    if encoding == "raw":
-        return read_raw(file, file.stat().st_size - size if skip == -1 else offset + skip, size)
-    if encoding in ("gzip", "gz"):
-        return inflate_file(file, offset, size, dense)
-    if encoding in ("bzip2", "bz2"):
-        return _read_bzip2(file, offset, size)
-    raise ValueError(f"encoding must be raw, gzip or bzip2, got {fields.get('encoding')}")
-
-
-def _read_bzip2(file: Path, offset: int, size: int) -> UInt8[np.ndarray, "size"]:
-    with file.open("rb") as packed:
-        packed.seek(offset)
-        with bz2.BZ2File(packed) as stream:
-            data = stream.read(size + 1)
-    if len(data) != size:
-        raise ValueError(f"its compressed data are not the {size} bytes that its header says")
-    return np.frombuffer(bytearray(data), np.uint8)
+# %% ../../notebooks/api/data/nrrd.ipynb #cb6380d6
+_FLIPS = {  # signs that lead to LPS, by the name of the space
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+    "scanner-xyz": (1, 1, 1),
+    "3d-right-handed": (1, 1, 1),
+}
 
 
 def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
@@ -182,3 +133,51 @@ def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
 def _vectors(key: str, text: str, count: int) -> list[float]:
     "Numbers of vectors such as (1,0,0) (0,1,0)."
     return text_numbers(key, text.translate(str.maketrans("(),", "   ")), count)
+
+# %% ../../notebooks/api/data/nrrd.ipynb #5fe0127b
+def _read_bytes(
+    file: Path, offset: int, size: int, fields: dict[str, str], dense: bool
+) -> UInt8[np.ndarray, "size"]:
+    "Bytes of the voxels, unpacked."
+    encoding = fields.get("encoding", "").lower()
+    skip = int(text_numbers("byte skip", fields.get("byte skip", "0"), 1)[0])
+    if fields.get("line skip", "0") != "0" or (skip and encoding != "raw"):
+        raise ValueError("lines or compressed bytes to skip are not supported")
+    if encoding == "raw":
+        return read_raw(file, file.stat().st_size - size if skip == -1 else offset + skip, size)
+    if encoding in ("gzip", "gz"):
+        return inflate_file(file, offset, size, dense)
+    if encoding in ("bzip2", "bz2"):
+        return _read_bzip2(file, offset, size)
+    raise ValueError(f"encoding must be raw, gzip or bzip2, got {fields.get('encoding')}")
+
+
+def _read_bzip2(file: Path, offset: int, size: int) -> UInt8[np.ndarray, "size"]:
+    with file.open("rb") as packed:
+        packed.seek(offset)
+        with bz2.BZ2File(packed) as stream:
+            data = stream.read(size + 1)
+    if len(data) != size:
+        raise ValueError(f"its compressed data are not the {size} bytes that its header says")
+    return np.frombuffer(bytearray(data), np.uint8)
+
+# %% ../../notebooks/api/data/nrrd.ipynb #9d82aad3
+def read_nrrd(
+    path: Path,  # .nrrd, or .nhdr with its voxels in another file
+    dense: bool = True,  # A CT, not a label map?
+) -> Voxels:
+    "Voxels of an NRRD file. Raises `ValueError` if the file is damaged."
+    fields, offset = _read_header(path)
+    check_keys(fields, _KNOWN)
+    if fields.get("dimension") != "3":
+        raise ValueError(f"dimension must be 3, got {fields.get('dimension')}")
+    shape = whole_numbers("sizes", fields.get("sizes", ""), 3)
+    dtype = _dtype(fields)
+    affine = _affine(fields)
+    size = n_bytes(shape, dtype)
+    file = path
+    if "data file" in fields:
+        file, offset = data_file(path, fields["data file"]), 0
+    raw = _read_bytes(file, offset, size, fields, dense)
+    values = np.frombuffer(raw.data, dtype).reshape(shape[::-1]).transpose()
+    return Voxels(as_tensor(values)[None], affine)

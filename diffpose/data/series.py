@@ -21,6 +21,7 @@ from torch import Tensor
 from .metaimage import lps_affine
 from .voxels import Voxels, n_bytes
 from diffpose.dicom import (
+    PIXEL_LAYOUT,
     is_dicom,
     read_dataset,
     stored_pixels,
@@ -34,30 +35,6 @@ from ..errors import ArgumentError
 __all__ = ['Slice', 'find_slices', 'Stack', 'stack_slices', 'read_series']
 
 # %% ../../notebooks/api/data/series.ipynb #d714ba2f
-_SUFFIXES = (".dcm", ".dicom", ".ima")
-_LAYOUT = (
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-)
-_TAGS = (
-    *_LAYOUT,
-    "SOPClassUID",
-    "SeriesInstanceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "NumberOfFrames",
-    "RescaleSlope",
-    "RescaleIntercept",
-)
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and those that begin with it
-
-
 class Slice(NamedTuple):
     "A file of a series and what its header says."
 
@@ -93,6 +70,38 @@ def _in_file(path: Path) -> Iterator[None]:
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
+# %% ../../notebooks/api/data/series.ipynb #134e96d7
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+def _dicom_files(folder: Path) -> list[Path]:
+    "Regular DICOM files of a folder."
+    files = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_symlink() and not path.exists():
+            warnings.warn(f"{path} links to nothing and is skipped", stacklevel=2)
+        elif is_dicom(path):
+            files.append(path)
+        elif path.is_file() and path.suffix.lower() in _SUFFIXES:
+            raise ValueError(f"{path.name} is not a DICOM file")
+    return files
+
+# %% ../../notebooks/api/data/series.ipynb #6ae51859
+_TAGS = (
+    *PIXEL_LAYOUT,
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "NumberOfFrames",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and those that begin with it
+
 
 def find_slices(
     folder: Path,
@@ -119,21 +128,6 @@ def find_slices(
     return slices
 
 
-def _dicom_files(folder: Path) -> list[Path]:
-    "Regular DICOM files of a folder."
-    files = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_symlink() and not path.exists():
-            warnings.warn(f"{path} links to nothing and is skipped", stacklevel=2)
-        elif is_dicom(path):
-            files.append(path)
-        elif path.is_file() and path.suffix.lower() in _SUFFIXES:
-            raise ValueError(f"{path.name} is not a DICOM file")
-    return files
-
-
 def _check_others(slices: list[Slice], files: list[Slice], uid: str) -> None:
     "Raise `ValueError` for an image that should be a slice and has no position."
     of_slices = set().union(*map(_classes, slices))
@@ -156,10 +150,79 @@ def _classes(file: Slice) -> set[str]:
     return {str(uid) for uid in (meta, file.value("SOPClassUID")) if uid}
 
 # %% ../../notebooks/api/data/series.ipynb #1d2c9b44
+def _agreed(slices: list[Slice], keyword: str, count: int, tolerance: float) -> list[float]:
+    "Numbers of a tag that all slices share. Raises `ValueError` naming one that differs."
+    numbers = [s.numbers(keyword, count) for s in slices]
+    usual = list(Counter(map(tuple, numbers)).most_common(1)[0][0])
+    for slice, came in zip(slices, numbers):
+        if not np.allclose(came, usual, rtol=0, atol=tolerance):
+            raise ValueError(
+                f"{slice.path.name}: {tag_name(keyword)} is {came}, of other slices {usual}"
+            )
+    return usual
+
+
+def _check_slice(slice: Slice) -> None:
+    "Raise `ValueError` for a slice that cannot be one of a CT."
+    spacing = slice.numbers("PixelSpacing", 2)
+    if min(spacing) <= 0:
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('PixelSpacing')} must be positive, got {spacing}"
+        )
+    cosines = np.reshape(slice.numbers("ImageOrientationPatient", 6), (2, 3))
+    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-3):
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('ImageOrientationPatient')} must be two perpendicular "
+            f"directions, got {cosines.tolist()}"
+        )
+    for keyword, wanted in (("SamplesPerPixel", 1), ("NumberOfFrames", 1)):
+        if (slice.value(keyword) or wanted) != wanted:
+            raise ValueError(
+                f"{slice.path.name}: {tag_name(keyword)} must be {wanted}, "
+                f"got {slice.value(keyword)}"
+            )
+
+# %% ../../notebooks/api/data/series.ipynb #e6783504
+def _check_spacing(
+    slices: list[Slice], positions: Float[np.ndarray, "N 3"], normal: Float[np.ndarray, "3"]
+) -> None:
+    "Raise `ValueError` for slices that are missing or doubled."
+    along = np.diff(positions @ normal)
+    if not len(along):
+        return
+    uneven = np.ptp(along) > 0.01 * np.median(along) + 1e-3
+    if uneven or (along <= 1e-3).any():
+        k = int(abs(along - np.median(along)).argmax())
+        if (along <= 1e-3).any():
+            k = int(along.argmin())
+        raise ValueError(
+            f"slices are {along.min():.3f} to {along.max():.3f} mm apart "
+            "(a slice missing or doubled?), even spacing is accepted; "
+            f"{slices[k].path.name} and {slices[k + 1].path.name} are {along[k]:.3f} mm apart "
+            f"by {tag_name('ImagePositionPatient')}"
+        )
+
+# %% ../../notebooks/api/data/series.ipynb #28ce7d6e
 _DRIFT = 0.5  # Sideways over the whole stack [mm]
 _STEP = 0.1  # Sideways from one slice to the next [mm]
 
 
+def _check_drift(
+    slices: list[Slice], positions: Float[np.ndarray, "N 3"], orientation: Float[np.ndarray, "2 3"]
+) -> None:
+    "Raise `ValueError` for slices that do not lie above each other."
+    sideways = np.linalg.norm((positions - positions[0]) @ orientation.T, axis=1)
+    steps = np.linalg.norm(np.diff(positions, axis=0) @ orientation.T, axis=1)
+    if sideways.max() <= _DRIFT and steps.max(initial=0) <= _STEP:
+        return
+    k = int(sideways.argmax())
+    raise ValueError(
+        f"slices are sheared (tilted gantry): {slices[k].path.name} lies {sideways[k]:.2f} mm "
+        f"beside {slices[0].path.name} by {tag_name('ImagePositionPatient')}; "
+        "resample them to a rectangular grid first"
+    )
+
+# %% ../../notebooks/api/data/series.ipynb #fac853a0
 class Stack(NamedTuple):
     "Slices in the order along their normal, and the grid that they make."
 
@@ -188,111 +251,7 @@ def stack_slices(
     directions = np.stack([orientation[0] * columns, orientation[1] * rows, normal * thickness], 1)
     return Stack(slices, lps_affine(directions, list(positions[0])))
 
-
-def _check_slice(slice: Slice) -> None:
-    "Raise `ValueError` for a slice that cannot be one of a CT."
-    spacing = slice.numbers("PixelSpacing", 2)
-    if min(spacing) <= 0:
-        raise ValueError(
-            f"{slice.path.name}: {tag_name('PixelSpacing')} must be positive, got {spacing}"
-        )
-    cosines = np.reshape(slice.numbers("ImageOrientationPatient", 6), (2, 3))
-    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-3):
-        raise ValueError(
-            f"{slice.path.name}: {tag_name('ImageOrientationPatient')} must be two perpendicular "
-            f"directions, got {cosines.tolist()}"
-        )
-    for keyword, wanted in (("SamplesPerPixel", 1), ("NumberOfFrames", 1)):
-        if (slice.value(keyword) or wanted) != wanted:
-            raise ValueError(
-                f"{slice.path.name}: {tag_name(keyword)} must be {wanted}, "
-                f"got {slice.value(keyword)}"
-            )
-
-
-def _agreed(slices: list[Slice], keyword: str, count: int, tolerance: float) -> list[float]:
-    "Numbers of a tag that all slices share. Raises `ValueError` naming one that differs."
-    numbers = [s.numbers(keyword, count) for s in slices]
-    usual = list(Counter(map(tuple, numbers)).most_common(1)[0][0])
-    for slice, came in zip(slices, numbers):
-        if not np.allclose(came, usual, rtol=0, atol=tolerance):
-            raise ValueError(
-                f"{slice.path.name}: {tag_name(keyword)} is {came}, of other slices {usual}"
-            )
-    return usual
-
-
-def _check_spacing(
-    slices: list[Slice], positions: Float[np.ndarray, "N 3"], normal: Float[np.ndarray, "3"]
-) -> None:
-    "Raise `ValueError` for slices that are missing or doubled."
-    along = np.diff(positions @ normal)
-    if not len(along):
-        return
-    uneven = np.ptp(along) > 0.01 * np.median(along) + 1e-3
-    if uneven or (along <= 1e-3).any():
-        k = int(abs(along - np.median(along)).argmax())
-        if (along <= 1e-3).any():
-            k = int(along.argmin())
-        raise ValueError(
-            f"slices are {along.min():.3f} to {along.max():.3f} mm apart "
-            "(a slice missing or doubled?), even spacing is accepted; "
-            f"{slices[k].path.name} and {slices[k + 1].path.name} are {along[k]:.3f} mm apart "
-            f"by {tag_name('ImagePositionPatient')}"
-        )
-
-
-def _check_drift(
-    slices: list[Slice], positions: Float[np.ndarray, "N 3"], orientation: Float[np.ndarray, "2 3"]
-) -> None:
-    "Raise `ValueError` for slices that do not lie above each other."
-    sideways = np.linalg.norm((positions - positions[0]) @ orientation.T, axis=1)
-    steps = np.linalg.norm(np.diff(positions, axis=0) @ orientation.T, axis=1)
-    if sideways.max() <= _DRIFT and steps.max(initial=0) <= _STEP:
-        return
-    k = int(sideways.argmax())
-    raise ValueError(
-        f"slices are sheared (tilted gantry): {slices[k].path.name} lies {sideways[k]:.2f} mm "
-        f"beside {slices[0].path.name} by {tag_name('ImagePositionPatient')}; "
-        "resample them to a rectangular grid first"
-    )
-
 # %% ../../notebooks/api/data/series.ipynb #54a9916f
-def read_series(
-    folder: Path,
-    name: str,  # Of the argument, for errors
-) -> Voxels:
-    "The volume of the one series of a folder. Raises `ValueError` naming file and tag."
-    try:
-        stack = stack_slices(find_slices(folder))
-        return Voxels(_read_pixels(stack.slices), stack.affine)
-    except ValueError as error:
-        said = str(error).removeprefix("path: ")  # as an argument of `read_dataset`
-        raise ArgumentError(f"{name}: {folder}: {said}", name) from error
-
-
-def _read_pixels(slices: list[Slice]) -> Tensor:
-    "Voxels [1, X, Y, Z] of slices in their order, in Hounsfield units."
-    rows, columns = (int(slices[0].numbers(keyword, 1)[0]) for keyword in ("Rows", "Columns"))
-    rescales = [_rescale(slice) for slice in slices]
-    dtype = _common_type(slices, rescales)
-    n_bytes((columns, rows, len(slices)), dtype)
-    volume = np.empty((len(slices), rows, columns), dtype)
-    for k, (slice, (slope, intercept)) in enumerate(zip(slices, rescales)):
-        dataset = read_dataset(slice.path, "path")
-        with _in_file(slice.path):
-            pixels = stored_pixels(dataset)
-            if pixels.shape != (rows, columns):
-                raise ValueError(f"{list(pixels.shape)} pixels, its header said {rows, columns}")
-        if (slope, intercept) == (1, 0):
-            volume[k] = pixels
-        elif dtype.kind == "i":
-            volume[k] = pixels.astype(dtype) * int(slope) + int(intercept)
-        else:
-            volume[k] = pixels * slope + intercept
-    return torch.from_numpy(volume.transpose()[None])
-
-
 class _Rescale(NamedTuple):
     slope: float
     intercept: float
@@ -322,3 +281,38 @@ def _common_type(slices: list[Slice], rescales: list[_Rescale]) -> np.dtype:
         if np.iinfo(kind).min <= min(extremes) <= max(extremes) <= np.iinfo(kind).max:
             return np.dtype(kind)
     return np.dtype(np.float32)
+
+# %% ../../notebooks/api/data/series.ipynb #2432f1bc
+def _read_pixels(slices: list[Slice]) -> Tensor:
+    "Voxels [1, X, Y, Z] of slices in their order, in Hounsfield units."
+    rows, columns = (int(slices[0].numbers(keyword, 1)[0]) for keyword in ("Rows", "Columns"))
+    rescales = [_rescale(slice) for slice in slices]
+    dtype = _common_type(slices, rescales)
+    n_bytes((columns, rows, len(slices)), dtype)
+    volume = np.empty((len(slices), rows, columns), dtype)
+    for k, (slice, (slope, intercept)) in enumerate(zip(slices, rescales)):
+        dataset = read_dataset(slice.path, "path")
+        with _in_file(slice.path):
+            pixels = stored_pixels(dataset)
+            if pixels.shape != (rows, columns):
+                raise ValueError(f"{list(pixels.shape)} pixels, its header said {rows, columns}")
+        if (slope, intercept) == (1, 0):
+            volume[k] = pixels
+        elif dtype.kind == "i":
+            volume[k] = pixels.astype(dtype) * int(slope) + int(intercept)
+        else:
+            volume[k] = pixels * slope + intercept
+    return torch.from_numpy(volume.transpose()[None])
+
+
+def read_series(
+    folder: Path,
+    name: str,  # Of the argument, for errors
+) -> Voxels:
+    "The volume of the one series of a folder. Raises `ValueError` naming file and tag."
+    try:
+        stack = stack_slices(find_slices(folder))
+        return Voxels(_read_pixels(stack.slices), stack.affine)
+    except ValueError as error:
+        said = str(error).removeprefix("path: ")  # as an argument of `read_dataset`
+        raise ArgumentError(f"{name}: {folder}: {said}", name) from error
