@@ -106,25 +106,6 @@ def _simulate(drr: "DRR", pose: "RigidTransform") -> _Simulation:
     return _Simulation(xray, settings.photons)
 
 # %% ../../notebooks/api/cli/demo.ipynb #1415818e
-def _demo_registration(drr: "DRR", path: Path) -> None:
-    "Simulate an X-ray, find its pose again, and draw it."
-    from diffpose.registration import register
-
-    true, wrong = (
-        euler_pose(*euler, "ZXY", "AP", drr.detector.sdd).to(drr.device)
-        for euler in DEMO_POSES.values()
-    )
-    start = time.perf_counter()
-    xray, photons = _simulate(drr, true)
-    seconds = time.perf_counter() - start
-    typer.echo(f"  simulated fluoroscopy from an oblique angle in {seconds:.2f} s:")
-    typer.echo(f"            {photons:.0f} photons a pixel, scatter, a wire, and a round field")
-    mask = _field(xray)
-    result = register(drr, xray, wrong, mask=None if mask is None else mask[0], progress=False)
-    _say_errors(drr, true, wrong, result.pose, result.seconds)
-    _draw_registration(drr, xray, wrong, result.pose, mask, path)
-
-
 def _field(xray: "Tensor") -> "Tensor | None":
     "The mask of the collimator that is seen in an X-ray, with a line about it."
     from diffpose.collimation import find_collimator
@@ -136,7 +117,7 @@ def _field(xray: "Tensor") -> "Tensor | None":
     typer.echo(f"  found     {found}: {share}")
     return found.mask.to(xray.device)
 
-
+# %% ../../notebooks/api/cli/demo.ipynb #18f2a57b
 def _say_errors(
     drr: "DRR",
     true: "RigidTransform",
@@ -154,7 +135,7 @@ def _say_errors(
     typer.echo(f"  found     its pose from {distance} in {seconds:.1f} s:")
     typer.echo(f"            {errors} (mTRE of {len(names)} structures)")
 
-
+# %% ../../notebooks/api/cli/demo.ipynb #a46918a7
 def _draw_registration(
     drr: "DRR",
     xray: "Tensor",
@@ -176,6 +157,25 @@ def _draw_registration(
             mask = mask.cpu()
             xray = torch.where(mask, xray, xray[mask].mean())
         save_figure(plot_registration(xray, before, after, mask=mask), path)
+
+# %% ../../notebooks/api/cli/demo.ipynb #2fdf1a44
+def _demo_registration(drr: "DRR", path: Path) -> None:
+    "Simulate an X-ray, find its pose again, and draw it."
+    from diffpose.registration import register
+
+    true, wrong = (
+        euler_pose(*euler, "ZXY", "AP", drr.detector.sdd).to(drr.device)
+        for euler in DEMO_POSES.values()
+    )
+    start = time.perf_counter()
+    xray, photons = _simulate(drr, true)
+    seconds = time.perf_counter() - start
+    typer.echo(f"  simulated fluoroscopy from an oblique angle in {seconds:.2f} s:")
+    typer.echo(f"            {photons:.0f} photons a pixel, scatter, a wire, and a round field")
+    mask = _field(xray)
+    result = register(drr, xray, wrong, mask=None if mask is None else mask[0], progress=False)
+    _say_errors(drr, true, wrong, result.pose, result.seconds)
+    _draw_registration(drr, xray, wrong, result.pose, mask, path)
 
 # %% ../../notebooks/api/cli/demo.ipynb #83de41a6
 @dataclass(frozen=True)
