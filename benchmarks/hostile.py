@@ -2,7 +2,8 @@
 
     python benchmarks/hostile.py [--n 200] [--seed 0] [--only files drr ...] [--json FILE]
 
-files: damaged CTs, X-rays and tables of structures, see `hostile_files.py`.
+files: damaged CTs, X-rays and tables of structures, see `hostile_files.py`, and whole ones in odd
+dialects of their formats, see `hostile_dialects.py`.
 renderings: random calls of `render`, see `hostile_renderings.py`.
 drr: `DRR` and `Detector` with odd arguments, see `hostile_drr.py`.
 commands: command lines with odd options and damaged files, see `hostile_commands.py`.
@@ -99,6 +100,7 @@ def try_files(n: int, seed: int, seconds: float, memory: int, folder: Path) -> l
     inputs = list(hostile_files.cts(folder / "cts", n, seed))
     inputs += list(hostile_files.xrays(folder / "xrays", n, seed + 1))
     inputs += list(hostile_files.structures(folder / "structures", n, seed + 2))
+    inputs += hostile_files.dialects(folder / "dialects")
     tried = []
     for x, outcome in zip(inputs, hostile_files.run(inputs, seconds, memory, folder)):
         score = hostile_files.score(x.verdict, outcome.outcome)
@@ -139,6 +141,28 @@ def table(tried: list[Tried], took: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+def save(path: Path, facts: dict[str, Any], tried: list[Tried], took: dict[str, float]) -> None:
+    "Add counts, and what went wrong, to a file: in place of those of the same run and kind."
+    report = json.loads(path.read_text()) if path.exists() else {"runs": []}
+    same = [
+        run for run in report["runs"] if run["seed"] == facts["seed"] and run["n"] == facts["n"]
+    ]
+    run = same[0] if same else facts | dict(seconds={}, counts={}, failed=[])
+    if not same:
+        report["runs"].append(run)
+    for kind, seconds in took.items():
+        outcomes = [x.outcome for x in tried if x.kind == kind]
+        run["seconds"][kind] = round(seconds, 1)
+        run["counts"][kind] = Counter(x.outcome for x in outcomes)
+    run["failed"] = [x for x in run["failed"] if x["kind"] not in took]
+    run["failed"] += [
+        dict(kind=x.kind, what=x.what, **x.outcome._asdict())
+        for x in tried
+        if x.outcome.outcome in BAD
+    ]
+    path.write_text(json.dumps(report, indent=2) + "\n")
+
+
 def main() -> None:
     "A table of outcomes, and all inputs that were wrong, crashed or hung."
     from machine import cpu_name
@@ -153,7 +177,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seconds", type=float, default=120, help="limit for one input")
     parser.add_argument("--memory", type=int, default=2**31, help="limit for one input [bytes]")
-    parser.add_argument("--json", type=Path, help="file for counts and for what went wrong")
+    parser.add_argument(
+        "--json", type=Path, help="file that counts, and what went wrong, are added to"
+    )
     o = parser.parse_args()
     machine = f"{cpu_name()}, {os.cpu_count()} cores"
     print(f"seed {o.seed}, diffpose {diffpose.__version__}, {machine}", flush=True)
@@ -173,13 +199,7 @@ def main() -> None:
         print(f"{x.kind}, {x.what}, {x.outcome.outcome}: {x.outcome.words[:600]}")
     print(table(tried, took))
     if o.json:
-        counts = {
-            kind: Counter(x.outcome.outcome for x in tried if x.kind == kind) for kind in took
-        }
-        items = [dict(kind=x.kind, what=x.what, **x.outcome._asdict()) for x in failed]
-        facts = dict(seed=o.seed, n=o.n, machine=machine, seconds=took)
-        report = facts | dict(counts=counts, failed=items)
-        o.json.write_text(json.dumps(report, indent=2) + "\n")
+        save(o.json, facts=dict(seed=o.seed, n=o.n, machine=machine), tried=tried, took=took)
     sys.exit(bool(failed))
 
 

@@ -1,9 +1,10 @@
 """Tables of the saved results, as the README and the docs show them: `python benchmarks/report.py`
 prints all of them in Markdown.
 
-Results stand beside this script, in `render_cpu.json`, `scaling.json` and `registration.json`, and
-are written by the scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the
-new files in place of the old, and the pages show the new numbers.
+Results stand beside this script, in `render_cpu.json`, `scaling.json`, `registration.json`,
+`short_ct.json`, `likeness.json` and `hostile.json`, and are written by the scripts of those names
+(`--json`, for scaling.py `--out`). Measure again, put the new files in place of the old, and the
+pages show the new numbers.
 """
 
 import json
@@ -239,6 +240,79 @@ def similarity_summary() -> str:
     )
 
 
+def short_ct_table() -> str:
+    cells = []
+    for name, cases in load("short_ct")["cases"].items():
+        for key, rows in cases.items():
+            way, level = key.split("/")
+            cells.append(short_ct_row(f"{name}, level {level}, {way}", rows))
+    header = ["", "cases", "below 2 mm", "mTRE [mm]", "across [mm]", "left out"]
+    return markdown([*header, "converged beyond 5 mm"], cells)
+
+
+def short_ct_row(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    found = sum(row["mTRE"] < 2 for row in rows) / len(rows)
+    return [
+        name,
+        f"{len(rows)}",
+        f"{found:.0%}",
+        digits(quantile(rows, "mTRE", 0.5)),
+        digits(quantile(rows, "across", 0.5)),
+        f"{quantile(rows, 'left_out', 0.5):.0%}",
+        f"{sum(row['converged'] and row['mTRE'] > 5 for row in rows)}",
+    ]
+
+
+LIKENESS = {
+    "other patient": "other patient",
+    "negative": "negative",
+    "mirrored": "mirrored",
+    "turned": "turned by 180 degrees",
+    "noise": "noise",
+}
+
+
+def likeness_table() -> str:
+    "How alike X-rays and CTs are where the search ended."
+    rows = load("likeness")["rows"]
+    right = [row for row in rows if row["kind"] == "right"]
+    groups = {
+        "right X-ray, within 2.5 mm": [r for r in right if r["mTRE"] < 2.5],
+        "right X-ray, 2.5 to 25 mm off": [r for r in right if 2.5 <= r["mTRE"] < 25],
+        "right X-ray, more than 25 mm off": [r for r in right if r["mTRE"] >= 25],
+    }
+    groups |= {text: [r for r in rows if r["kind"] == kind] for kind, text in LIKENESS.items()}
+    cells = []
+    for name, group in groups.items():
+        if group:
+            ends = [f"{quantile(group, 'likeness', q):.2f}" for q in (0, 0.5, 1)]
+            converged = sum(row["converged"] for row in group)
+            cells.append([name, f"{len(group)}", *ends, f"{converged}"])
+    return markdown(["", "cases", "lowest", "median", "highest", "converged"], cells)
+
+
+OUTCOMES = ("refused", "right", "undetectable", "wrong", "crashed", "hung")
+INPUTS = {
+    "files": "damaged and odd files",
+    "renderings": "calls of `render`",
+    "drr": "`DRR`s of odd arguments",
+    "commands": "command lines",
+    "registrations": "X-rays that hold nothing",
+}
+
+
+def hostile_table() -> str:
+    "What became of hostile inputs, by kind, of all runs together."
+    runs = load("hostile")["runs"]
+    cells = []
+    for kind, name in INPUTS.items():
+        parts = [run["counts"][kind] for run in runs if kind in run["counts"]]
+        counts = [sum(part.get(outcome, 0) for part in parts) for outcome in OUTCOMES]
+        if parts:
+            cells.append([name, *(f"{number:,}" for number in (sum(counts), *counts))])
+    return markdown(["", "tried", *OUTCOMES], cells)
+
+
 def main() -> None:
     for part in (
         rendering_table(200),
@@ -249,6 +323,9 @@ def main() -> None:
         registration_table(),
         covariance_table(),
         similarity_summary(),
+        short_ct_table(),
+        likeness_table(),
+        hostile_table(),
     ):
         print(part, end="\n\n")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from numbers import Real
 from typing import Any
 
 import torch
@@ -62,7 +63,10 @@ def _check_detector(
     check_offsets(x0=x0, y0=y0)
     check_counts(height=height, width=width)
     n_pixels = int(height * width)
-    if n_subsample is not None and not 1 <= n_subsample <= n_pixels:
+    one = isinstance(n_subsample, Real) or (
+        torch.is_tensor(n_subsample) and n_subsample.numel() == 1
+    )
+    if n_subsample is not None and not (one and 1 <= n_subsample <= n_pixels):
         raise ValueError(
             f"n_subsample must lie between 1 and height * width = {n_pixels} rays, "
             f"got {n_subsample}"

@@ -21,6 +21,7 @@ from torchio import Subject
 
 from . import renderers
 from .camera import Camera, offsets_from_principal_point
+from .camera.core import check_counts, check_offsets
 from .detector import Detector
 from .errors import ArgumentError
 from .pose import RigidTransform, assert_rigid, can_look, convert, full_precision
@@ -83,13 +84,26 @@ def _is_count(number: Any) -> bool:
     return isinstance(number, Real) and 1 <= float(number) < 2**31 and float(number) % 1 == 0
 
 
+def _is_positive(number: Any, most: float = float("inf")) -> bool:
+    "Is this one finite number above 0, and at most `most`?"
+    one = isinstance(number, Real) or (torch.is_tensor(number) and number.numel() == 1)
+    return one and 0 < float(number) <= most and float(number) < float("inf")
+
+
+def _check_flags(**flags: bool) -> None:
+    "Raise `ArgumentError` for what is neither true nor false."
+    for name, flag in flags.items():
+        if not (isinstance(flag, (bool, np.bool_)) or flag is None or type(flag) is int):
+            raise ArgumentError(f"{name} must be True or False, got {flag!r}", name)
+
+
 def _check_drr(
     subject: Subject, p_subsample: float | None, patch_size: int | None, voxel_shift: float
 ) -> None:
     if getattr(subject, "density", None) is None:
         raise ValueError("subject must hold a `density`, as `diffpose.data.read` returns it")
     _check_affines(subject)
-    if p_subsample is not None and not 0 < p_subsample <= 1:
+    if p_subsample is not None and not _is_positive(p_subsample, most=1):
         raise ValueError(f"p_subsample must lie in (0, 1], got {p_subsample}")
     if patch_size is not None and not _is_count(patch_size):
         raise ValueError(f"patch_size must be a whole number of at least 1, got {patch_size}")
@@ -129,9 +143,16 @@ class DRR(torch.nn.Module):
     ):
         super().__init__()
         _check_drr(subject, p_subsample, patch_size, voxel_shift)
+        check_offsets(x0=x0, y0=y0)
+        _check_flags(
+            reshape=reshape,
+            reverse_x_axis=reverse_x_axis,
+            persistent=persistent,
+            checkpoint_gradients=checkpoint_gradients,
+        )
         width, dely = height if width is None else width, delx if dely is None else dely
         if principal_point is not None:
-            if x0 or y0:
+            if any(torch.as_tensor(offset).any() for offset in (x0, y0)):
                 raise ValueError(f"give either principal_point or x0 and y0, got {x0=} and {y0=}")
             size = height, width, delx, dely
             offsets = offsets_from_principal_point(principal_point, *size, reverse_x_axis)
@@ -458,6 +479,7 @@ def set_intrinsics_(
     old = self.detector
     new = {"sdd": sdd, "height": height, "width": width, "delx": delx, "dely": dely}
     new |= {"x0": x0, "y0": y0, "n_subsample": n_subsample, "reverse_x_axis": reverse_x_axis}
+    check_counts(**{name: new[name] for name in ("height", "width") if new[name] is not None})
     now = {name: getattr(old, name) for name in new}
     # DiffDRR's signs
     now |= {"x0": -old.x0, "y0": -old.y0, "reorient": old.reorient.matrix[0].cpu()}
@@ -475,8 +497,8 @@ def rescale_detector_(
     scale: float,  # Factor on the number of rows and columns
 ) -> None:
     "More or fewer pixels on the same detector (in place)."
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}")
+    if not _is_positive(scale):
+        raise ValueError(f"scale must be positive and finite, got {scale}")
     d = self.detector
     self.set_intrinsics_(
         height=int(d.height * scale),

@@ -28,14 +28,28 @@ def whole_file(
     target = Path(path).resolve()
     _check_target(target)
     _clear_leftovers(target)
-    temporary = _create_beside(target)
-    mode = stat.S_IMODE(temporary.stat().st_mode)
+    with _named(target):
+        temporary = _create_beside(target)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        try:
+            yield str(temporary)
+            temporary.chmod(mode)  # of a writer that made the file anew
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    "Let an error of the system inside the block name the file that was to be written."
     try:
-        yield str(temporary)
-        temporary.chmod(mode)  # of a writer that made the file anew
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.filename is not None and _stem(target) not in str(error.filename):
+            raise  # about another file
+        if error.errno is None:
+            raise OSError(f"{target} cannot be written ({error}): is the disk full?") from error
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def _check_target(target: Path) -> None:

@@ -159,7 +159,7 @@ def _draw_registration(
         save_figure(plot_registration(xray, before, after, mask=mask), path)
 
 # %% ../../notebooks/api/cli/demo.ipynb #2fdf1a44
-def _demo_registration(drr: "DRR", path: Path) -> None:
+def _demo_registration(drr: "DRR", path: Path, *, short: bool) -> None:
     "Simulate an X-ray, find its pose again, and draw it."
     from diffpose.registration import register
 
@@ -173,9 +173,33 @@ def _demo_registration(drr: "DRR", path: Path) -> None:
     typer.echo(f"  simulated fluoroscopy from an oblique angle in {seconds:.2f} s:")
     typer.echo(f"            {photons:.0f} photons a pixel, scatter, a wire, and a round field")
     mask = _field(xray)
+    if short:
+        drr = _shortened(drr)
     result = register(drr, xray, wrong, mask=None if mask is None else mask[0], progress=False)
+    if short:
+        text = "of these, which show tissue that the CT does not hold"
+        typer.echo(f"  left out  {result.left_out[0]:.0%} {text}")
     _say_errors(drr, true, wrong, result.pose, result.seconds)
     _draw_registration(drr, xray, wrong, result.pose, mask, path)
+
+# %% ../../notebooks/api/cli/demo.ipynb #c9bb3901
+DEMO_PART = (0.3, 0.75)  # Fractions of the CT's height, from its lower end
+
+
+def _shortened(drr: "DRR") -> "DRR":
+    "The same detector and a part of the CT, with a line about it."
+    from torchio import Crop
+
+    from diffpose.data import cut_faces
+    from diffpose.drr import DRR
+
+    n = drr.density.shape[-1]
+    first, last = (round(fraction * n) for fraction in DEMO_PART)
+    part = Crop((0, 0, 0, 0, first, n - last))(drr.subject)
+    d = drr.detector
+    faces = ", ".join(cut_faces(part.volume))
+    typer.echo(f"  kept      {last - first} of {n} slices, cut at {faces}")
+    return DRR(part, sdd=d.sdd, height=d.height, delx=d.delx).to(drr.device)
 
 # %% ../../notebooks/api/cli/demo.ipynb #83de41a6
 @dataclass(frozen=True)
@@ -186,6 +210,9 @@ class DemoOptions:
         "diffpose_demo"
     )
     device: Device = "cpu"
+    short: Annotated[
+        bool, option(None, "Register with a CT that ends within the X-ray, as most CTs do.")
+    ] = False
 
 # %% ../../notebooks/api/cli/demo.ipynb #fe98687c
 def _read_example(device: str) -> "DRR":
@@ -221,7 +248,7 @@ def demo(o: DemoOptions) -> None:
     drr = _read_example(o.device)
     shown = structure_ids(DEMO_STRUCTURES, drr.subject)
     images = {view: _render_view(drr, view, shown) for view in DEMO_VIEWS}
-    _demo_registration(drr, o.out / "registration.png")
+    _demo_registration(drr, o.out / "registration.png", short=o.short)
     _save_views(o.out, images)
     _draw_demo(o.out / "structures.png", images)
     for name in (*(f"{view}.png" for view in images), "structures.png", "registration.png"):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FLAGS', 'CT', 'Labelmap', 'Structures', 'Only', 'Density', 'Bone', 'Triple', 'Rotation', 'Translation', 'Convention',
-           'Device', 'LARGEST', 'MOST_PIXELS', 'say', 'one_line', 'clear_errors', 'all_errors', 'command',
-           'usage_errors', 'Commands', 'make_app', 'option', 'flags_table', 'check_path', 'check_numbers',
+           'Device', 'LARGEST', 'MOST_PIXELS', 'say', 'one_line', 'clear_errors', 'all_errors', 'plain_warnings',
+           'command', 'usage_errors', 'Commands', 'make_app', 'option', 'flags_table', 'check_path', 'check_numbers',
            'check_pixels', 'check_folder', 'check_device', 'without_windows', 'orientation_of', 'CTOptions',
            'is_example', 'as_labels', 'naming', 'read_ct', 'default_translation', 'euler_pose']
 
@@ -14,6 +14,7 @@ import inspect
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -124,6 +125,24 @@ def all_errors() -> Iterator[None]:
         say(f"Error: a fault of the program ({kind}: {one_line(error)}); {hint}", err=True)
         raise typer.Exit(3) from error
 
+# %% ../../notebooks/api/cli/options.ipynb #c44b23a3
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    "Show warnings of this package in one line each."
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, *args: Any
+        ) -> None:
+            if "diffpose" in Path(filename).parts and issubclass(category, UserWarning):
+                say(f"Warning: {one_line(Warning(message))}", err=True)
+            else:
+                usual(message, category, filename, *args)
+
+        warnings.showwarning = show
+        yield
+
 # %% ../../notebooks/api/cli/options.ipynb #e7058b37
 def command(
     options: type,  # Frozen dataclass, whose fields are annotated as typer wants it
@@ -133,7 +152,7 @@ def command(
     def make(run: Callable[[Any], None]) -> Callable[..., None]:
         def called(*args: Any, **kwargs: Any) -> None:
             o = options(*args, **kwargs)
-            with all_errors():
+            with all_errors(), plain_warnings():
                 import_roma()
                 run(o)
 

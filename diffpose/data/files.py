@@ -18,6 +18,7 @@ from .metaimage import read_metaimage
 from .nifti import read_nifti
 from .nrrd import read_nrrd
 from .voxels import Voxels
+from ..dicom import is_dicom
 from ..errors import ArgumentError
 
 # %% auto #0
@@ -28,6 +29,8 @@ ACCEPTED = "a NIfTI, NRRD or MHA file, a folder with one DICOM series, or a torc
 _READERS = {
     ".nii": read_nifti,
     ".nii.gz": read_nifti,
+    ".hdr": read_nifti,
+    ".img": read_nifti,
     ".mha": read_metaimage,
     ".mhd": read_metaimage,
     ".nrrd": read_nrrd,
@@ -47,6 +50,8 @@ def load_image(
         voxels = _read_file(path, name, dense=kind is not LabelMap)
         image = kind(tensor=voxels.data.contiguous(), affine=voxels.affine)
         _check_image(image, f"{name} ({path.name})")
+        if kind is not LabelMap:
+            _look_for_air(image, f"{name} ({path.name})")
         return image
     if not isinstance(image, kind):
         raise TypeError(f"{name} must be {ACCEPTED} ({kind.__name__}), got {type(image).__name__}")
@@ -61,10 +66,7 @@ def _read_file(path: Path, name: str, dense: bool) -> Voxels:
     if not (path.is_file() or path.is_dir()):
         raise ArgumentError(f"{name}: {path} is a device or a pipe; accepted: {ACCEPTED}", name)
     try:
-        with warnings.catch_warnings():
-            if not path.is_dir():
-                warnings.simplefilter("ignore")  # of readers tried in vain
-            return _read(path, name, dense)
+        return _read(path, name, dense)
     except ArgumentError:  # which names file and tag
         raise
     except Exception as error:  # every reader has its own: nibabel, SimpleITK, zlib, torchio
@@ -84,9 +86,23 @@ def _read(path: Path, name: str, dense: bool) -> Voxels:
     for suffix in suffixes:
         if suffix in _READERS:
             return _READERS[suffix](path, dense)
+    if is_dicom(path):
+        raise ValueError("it is one DICOM file, a folder with the slices of a series is read")
+    return _read_unchecked(path)
+
+
+def _read_unchecked(path: Path) -> Voxels:
+    "Voxels through TorchIO, with a warning."
     str(path).encode()  # raises an error where SimpleITK would end the process
     image = ScalarImage(path)
-    image.load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of readers tried in vain
+        image.load()
+    warnings.warn(
+        f"{path.name} is read by TorchIO, which may not notice that a file is damaged or says "
+        "nothing about lengths and directions: NIfTI, NRRD, MHA and DICOM series are checked",
+        stacklevel=2,
+    )
     return Voxels(image.data, image.affine)
 
 
@@ -113,6 +129,17 @@ def _check_image(image: Image, name: str) -> None:
     if n_bad:
         raise ArgumentError(
             f"{name} must be finite, got {n_bad} voxels that are NaN or infinite", argument
+        )
+
+# %% ../../notebooks/api/data/files.ipynb #55fd615b
+def _look_for_air(image: Image, name: str) -> None:
+    "Warn of a CT whose voxels are probably no Hounsfield units."
+    lowest = image.data.min().item()
+    if lowest >= 0:
+        warnings.warn(
+            f"{name} has no voxel below 0, its smallest is {lowest:g}: are these Hounsfield units? "
+            "Air has -1000, and many files lack an intercept of -1024",
+            stacklevel=2,
         )
 
 # %% ../../notebooks/api/data/files.ipynb #be51e541

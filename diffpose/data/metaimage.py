@@ -157,6 +157,8 @@ def _read_header(path: Path) -> Header:
 # %% ../../notebooks/api/data/metaimage.ipynb #7d215323
 def _shape(fields: dict[str, str]) -> list[int]:
     "Voxels along three axes."
+    if fields.get("ObjectType", "Image") != "Image":
+        raise ValueError(f"ObjectType must be Image, got {fields['ObjectType']}")
     if fields.get("NDims") != "3":
         raise ValueError(f"NDims must be 3, got {fields.get('NDims')}")
     if fields.get("ElementNumberOfChannels", "1") != "1":
@@ -165,6 +167,10 @@ def _shape(fields: dict[str, str]) -> list[int]:
         )
     if not _is_true(fields, "BinaryData", default="True"):
         raise ValueError("BinaryData must be True: voxels written as text are not read")
+    for key, usual in (("Slope", 1.0), ("Offset", 0.0)):
+        key = f"ElementToIntensityFunction{key}"
+        if text_numbers(key, fields.get(key, f"{usual}"), 1) != [usual]:
+            raise ValueError(f"{key} must be {usual:g}: voxels that are scaled are not read")
     return whole_numbers("DimSize", fields.get("DimSize", ""), 3)
 
 
@@ -176,6 +182,9 @@ def _is_true(fields: dict[str, str], key: str, default: str = "False") -> bool:
     return text.lower() in ("true", "t", "1")
 
 
+_MILLIMETRES = {"?": 1.0, "mm": 1.0, "um": 1e-3, "cm": 10.0, "m": 1e3}  # by the unit
+
+
 def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
     "From spacing, directions (a row for each axis) and origin."
     spacing = text_numbers("ElementSpacing", fields.get("ElementSpacing", ""), 3)
@@ -185,7 +194,11 @@ def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
     directions = np.reshape(text_numbers("TransformMatrix", turn, 9), (3, 3)).T
     check_rotation("TransformMatrix", directions)
     origin = text_numbers("Offset", fields.get("Offset", "0 0 0"), 3)
-    return lps_affine(directions * spacing, origin)
+    unit = fields.get("DistanceUnits", "mm").lower()
+    if unit not in _MILLIMETRES:
+        raise ValueError(f"DistanceUnits must be one of {[*_MILLIMETRES]}, got {unit}")
+    affine = lps_affine(directions * spacing, origin)
+    return np.diag([*[_MILLIMETRES[unit]] * 3, 1.0]) @ affine
 
 # %% ../../notebooks/api/data/metaimage.ipynb #ec89f6a0
 def read_metaimage(
@@ -204,8 +217,10 @@ def read_metaimage(
     size = n_bytes(shape, dtype)
     name = fields["ElementDataFile"]
     file, offset = (path, begin) if name.upper() == "LOCAL" else (data_file(path, name), 0)
-    skipped = int(text_numbers("HeaderSize", fields.get("HeaderSize", "0"), 1)[0])
-    offset = file.stat().st_size - size if skipped == -1 else offset + max(skipped, 0)
+    (skipped,) = whole_numbers("HeaderSize", fields.get("HeaderSize", "0"), 1)
+    if skipped < -1:
+        raise ValueError(f"HeaderSize must be -1 or more, got {skipped}")
+    offset = file.stat().st_size - size if skipped == -1 else offset + skipped
     if _is_true(fields, "CompressedData"):
         raw = inflate_file(file, offset, size, dense)
     else:

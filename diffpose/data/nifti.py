@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from jaxtyping import Float
 from nibabel.volumeutils import apply_read_scaling
 
 from diffpose.data.voxels import (
@@ -25,26 +27,116 @@ from diffpose.data.voxels import (
 __all__ = ['read_nifti']
 
 # %% ../../notebooks/api/data/nifti.ipynb #f6393292
-_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by their size [bytes]
+_KINDS = {  # by the size of the header [bytes], and whether voxels are in a file of their own
+    (348, False): nib.Nifti1Header,
+    (348, True): nib.Nifti1Pair.header_class,
+    (540, False): nib.Nifti2Header,
+    (540, True): nib.Nifti2Pair.header_class,
+}
 
 
-def _header(begin: bytes) -> nib.Nifti1Header:
-    "A header of one file with its voxels."
-    size = next((n for n in _HEADERS if n in _sizes(begin)), None)
-    if size is None or len(begin) < size:
-        raise ValueError("it does not begin with a NIfTI header")
-    header = _HEADERS[size].from_fileobj(io.BytesIO(begin[:size]))
-    if bytes(header["magic"].item())[:3] not in (b"n+1", b"n+2"):
-        raise ValueError(f"its header says {header['magic'].item()!r} instead of n+1 or n+2")
+def _header(begin: bytes, pair: bool) -> nib.Nifti1Header:
+    "A header that contradicts neither itself nor the format."
+    order, size = _order_and_size(begin)
+    kind = _KINDS[size, pair]
+    header = kind.from_fileobj(io.BytesIO(begin[:size]), endianness=order, check=False)
+    magic = bytes(header["magic"].item())[:3]
+    if magic not in ((b"ni1", b"ni2") if pair else (b"n+1", b"n+2")):
+        wanted = "ni1 or ni2" if pair else "n+1 or n+2"
+        raise ValueError(f"its header says {header['magic'].item()!r} instead of {wanted}")
+    if not 1 <= header["dim"][0] <= 7:
+        raise ValueError(f"its header says {header['dim'][0]} dimensions")
+    if int(header["datatype"]) not in nib.nifti1.data_type_codes.value_set("code"):
+        raise ValueError(f"its header says {header['datatype']} for the type of voxels")
+    bits = header.get_data_dtype().itemsize * 8
+    if header["bitpix"] != bits:
+        raise ValueError(f"its header says {header['bitpix']} bits a voxel, its type has {bits}")
     return header
 
 
-def _sizes(begin: bytes) -> tuple[int, int]:
-    "The size that a header says it has, in both orders of bytes."
-    return int.from_bytes(begin[:4], "little"), int.from_bytes(begin[:4], "big")
+def _order_and_size(begin: bytes) -> tuple[str, int]:
+    "The order of bytes, and the size that a header says it has."
+    for order, name in (("<", "little"), (">", "big")):
+        size = int.from_bytes(begin[:4], name)  # type: ignore[arg-type]
+        if (size, False) in _KINDS and len(begin) >= size:
+            return order, size
+    raise ValueError("it does not begin with a NIfTI header")
+
+# %% ../../notebooks/api/data/nifti.ipynb #6606969b
+_BEGIN = 1024  # Bytes, of which a header needs at most 540
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    "The file of a pair that has a suffix."
+    return path.with_suffix(suffix.upper() if path.suffix.isupper() else suffix)
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _begin(path: Path) -> bytes:
+    "The first bytes of a file, inflated."
+    begin, packed = b"", _is_packed(path)
+    with path.open("rb") as file:
+        if not packed:
+            return file.read(_BEGIN)
+        for piece in inflated_pieces(file):
+            begin += piece
+            if len(begin) >= _BEGIN:
+                break
+    return begin
+
+# %% ../../notebooks/api/data/nifti.ipynb #c9f4d817
+_MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by the code of the unit
+
+
+def _affine(header: nib.Nifti1Header, name: str) -> Float[np.ndarray, "4 4"]:  # To RAS+ millimetres
+    "From the sform or else the qform, with a warning if there is none or if they disagree."
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    if not all(0 <= code <= 5 for code in codes):
+        raise ValueError(f"its header says sform_code {codes[0]} and qform_code {codes[1]}")
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in _MILLIMETRES:
+        raise ValueError(f"its header says that lengths have the unit {unit}, which is none")
+    sizes = np.array(header["pixdim"][1:4], float)
+    if not codes[0] and not (np.isfinite(sizes).all() and sizes.min() > 0):
+        raise ValueError(f"its header says that voxels have the size {sizes.tolist()}")
+    affine = header.get_best_affine()
+    if not any(codes):
+        warnings.warn(
+            f"{name} does not say where its axes point to: the first is taken to run from the "
+            "patient's right to the left, as nibabel does",
+            stacklevel=2,
+        )
+    elif all(codes):
+        _compare_forms(affine[:3, :3], sizes, float(header["pixdim"][0]), name)
+    return np.diag([*[_MILLIMETRES[unit]] * 3, 1.0]) @ affine
+
+
+def _compare_forms(
+    axes: Float[np.ndarray, "3 3"], sizes: Float[np.ndarray, "3"], sign: float, name: str
+) -> None:
+    "Warn if the axes of the sform have not the voxel sizes, or not the handedness, of the qform."
+    lengths = np.linalg.norm(axes, axis=0)
+    same_size = np.allclose(lengths, abs(sizes), rtol=1e-2)
+    if same_size and (np.linalg.det(axes) < 0) == (sign < 0):
+        return
+    forms = [
+        f"{sizes.round(4).tolist()} mm, {'left' if mirrored else 'right'}-handed"
+        for sizes, mirrored in ((lengths, np.linalg.det(axes) < 0), (abs(sizes), sign < 0))
+    ]
+    warnings.warn(
+        f"{name}: voxels are of {forms[0]}, by its sform, which is taken, but {forms[1]}, by its "
+        "qform",
+        stacklevel=2,
+    )
 
 # %% ../../notebooks/api/data/nifti.ipynb #b30fb722
 def _scaled(values: np.ndarray, header: nib.Nifti1Header) -> np.ndarray:
+    if np.isinf(header["scl_slope"]):
+        raise ValueError("its header says that voxels are scaled by infinity")
     slope, intercept = header.get_slope_inter()
     if slope is None:
         return values
@@ -62,24 +154,22 @@ def _channels_first(values: np.ndarray) -> np.ndarray:
 
 # %% ../../notebooks/api/data/nifti.ipynb #5d14747e
 def read_nifti(
-    path: Path,  # .nii, or gzipped
+    path: Path,  # .nii, gzipped or not, or one of a pair of .hdr and .img
     dense: bool = True,  # A CT, not a label map?
 ) -> Voxels:
     "Voxels of a NIfTI file. Raises `ValueError` if the file is damaged."
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        begin = next(inflated_pieces(file), b"") if packed else file.read(1024)
-    header = _header(begin)
+    pair = path.suffix.lower() in (".hdr", ".img")
+    header = _header(_begin(_beside(path, ".hdr") if pair else path), pair)
+    file = _beside(path, ".img") if pair else path
     shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
-    offset = int(header.get_data_offset())
-    if offset < header.single_vox_offset:
-        raise ValueError(f"its header says that voxels begin at byte {offset}")
-    size = n_bytes(shape, dtype)
-    if packed:
-        raw = inflate_file(path, 0, offset + size, dense)[offset:]
+    offset, least = float(header["vox_offset"]), 0 if pair else header.single_vox_offset
+    if not (offset.is_integer() and offset >= least):
+        raise ValueError(f"its header says that voxels begin at byte {offset:g}")
+    begin, size = int(offset), n_bytes(shape, dtype)
+    if _is_packed(file):
+        raw = inflate_file(file, 0, begin + size, dense)[begin:]
     else:
-        raw = read_raw(path, offset, size)
+        raw = read_raw(file, begin, size)
     values = np.frombuffer(raw.data, dtype).reshape(shape, order="F")
     data = as_tensor(_channels_first(_scaled(values, header))).contiguous()
-    return Voxels(data, header.get_best_affine())
+    return Voxels(data, _affine(header, path.name))

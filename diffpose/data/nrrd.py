@@ -23,6 +23,7 @@ from diffpose.data.voxels import (
     Header,
     Voxels,
     as_tensor,
+    check_packed,
     inflate_file,
     n_bytes,
     read_raw,
@@ -126,6 +127,10 @@ def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
     if not (lengths > 0).all():
         raise ValueError(f"space directions must not be zero, got {vectors}")
     check_rotation("space directions", steps / lengths)
+    if "spacings" in fields:
+        spacing = text_numbers("spacings", fields["spacings"], 3)
+        if not np.allclose(spacing, lengths, rtol=1e-2):
+            raise ValueError(f"spacings are {spacing}, by the space directions {lengths.tolist()}")
     origin = _vectors("space origin", fields.get("space origin", "(0,0,0)"), 3)
     return lps_affine(flips[:, None] * steps, list(flips * origin))
 
@@ -134,13 +139,38 @@ def _vectors(key: str, text: str, count: int) -> list[float]:
     "Numbers of vectors such as (1,0,0) (0,1,0)."
     return text_numbers(key, text.translate(str.maketrans("(),", "   ")), count)
 
+# %% ../../notebooks/api/data/nrrd.ipynb #57f256d1
+_MILLIMETRES = {  # by the name of the unit
+    "": 1.0,
+    "mm": 1.0,
+    "millimeter": 1.0,
+    "millimeters": 1.0,
+    "millimetre": 1.0,
+    "cm": 10.0,
+    "m": 1e3,
+    "meters": 1e3,
+    "um": 1e-3,
+    "\N{MICRO SIGN}m": 1e-3,
+    "microns": 1e-3,
+    "nm": 1e-6,
+}
+
+
+def _in_millimetres(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
+    "A scaling by the unit of the space, of which there is one for all axes."
+    text = fields.get("space units", fields.get("units", ""))
+    names = text.replace('"', " ").split() or [""]
+    if len(set(names)) > 1 or names[0].lower() not in _MILLIMETRES:
+        raise ValueError(f"space units must be millimetres or another length, got {text}")
+    return np.diag([*[_MILLIMETRES[names[0].lower()]] * 3, 1.0])
+
 # %% ../../notebooks/api/data/nrrd.ipynb #5fe0127b
 def _read_bytes(
     file: Path, offset: int, size: int, fields: dict[str, str], dense: bool
 ) -> UInt8[np.ndarray, "size"]:
     "Bytes of the voxels, unpacked."
     encoding = fields.get("encoding", "").lower()
-    skip = int(text_numbers("byte skip", fields.get("byte skip", "0"), 1)[0])
+    (skip,) = whole_numbers("byte skip", fields.get("byte skip", "0"), 1)
     if fields.get("line skip", "0") != "0" or (skip and encoding != "raw"):
         raise ValueError("lines or compressed bytes to skip are not supported")
     if encoding == "raw":
@@ -148,11 +178,15 @@ def _read_bytes(
     if encoding in ("gzip", "gz"):
         return inflate_file(file, offset, size, dense)
     if encoding in ("bzip2", "bz2"):
-        return _read_bzip2(file, offset, size)
+        return _read_bzip2(file, offset, size, dense)
     raise ValueError(f"encoding must be raw, gzip or bzip2, got {fields.get('encoding')}")
 
 
-def _read_bzip2(file: Path, offset: int, size: int) -> UInt8[np.ndarray, "size"]:
+_BZIP2 = 2**21  # It expands no byte to more
+
+
+def _read_bzip2(file: Path, offset: int, size: int, dense: bool) -> UInt8[np.ndarray, "size"]:
+    check_packed(file.stat().st_size - offset, size, dense, _BZIP2)
     with file.open("rb") as packed:
         packed.seek(offset)
         with bz2.BZ2File(packed) as stream:
@@ -162,6 +196,9 @@ def _read_bzip2(file: Path, offset: int, size: int) -> UInt8[np.ndarray, "size"]
     return np.frombuffer(bytearray(data), np.uint8)
 
 # %% ../../notebooks/api/data/nrrd.ipynb #9d82aad3
+_AXES = ("domain", "space", "none", "???")  # kinds of an axis along which something lies
+
+
 def read_nrrd(
     path: Path,  # .nrrd, or .nhdr with its voxels in another file
     dense: bool = True,  # A CT, not a label map?
@@ -171,9 +208,12 @@ def read_nrrd(
     check_keys(fields, _KNOWN)
     if fields.get("dimension") != "3":
         raise ValueError(f"dimension must be 3, got {fields.get('dimension')}")
+    strange = set(fields.get("kinds", "").lower().split()) - set(_AXES)
+    if strange:
+        raise ValueError(f"kinds must be domain or space, got {fields['kinds']}")
     shape = whole_numbers("sizes", fields.get("sizes", ""), 3)
     dtype = _dtype(fields)
-    affine = _affine(fields)
+    affine = _in_millimetres(fields) @ _affine(fields)
     size = n_bytes(shape, dtype)
     file = path
     if "data file" in fields:

@@ -5,6 +5,7 @@
 # %% ../../notebooks/api/data/series.ipynb #20aa4b93
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ _SUFFIXES = (".dcm", ".dicom", ".ima")
 
 def _dicom_files(folder: Path) -> list[Path]:
     "Regular DICOM files of a folder."
-    files = []
+    files, others = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -84,9 +85,18 @@ def _dicom_files(folder: Path) -> list[Path]:
             warnings.warn(f"{path} links to nothing and is skipped", stacklevel=2)
         elif is_dicom(path):
             files.append(path)
-        elif path.is_file() and path.suffix.lower() in _SUFFIXES:
+        elif path.is_file():
+            others.append(path)
+    like_slices = {_pattern(path) for path in files}
+    for path in others:
+        if path.suffix.lower() in _SUFFIXES or _pattern(path) in like_slices:
             raise ValueError(f"{path.name} is not a DICOM file")
     return files
+
+
+def _pattern(path: Path) -> str:
+    "A name without its digits, decimal or hexadecimal."
+    return re.sub("[0-9a-fA-F]+", "#", path.name)
 
 # %% ../../notebooks/api/data/series.ipynb #6ae51859
 _TAGS = (
@@ -99,6 +109,11 @@ _TAGS = (
     "NumberOfFrames",
     "RescaleSlope",
     "RescaleIntercept",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "Modality",
+    "PhotometricInterpretation",
+    "FrameOfReferenceUID",
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and those that begin with it
 
@@ -125,6 +140,7 @@ def find_slices(
     if uid == "None":
         raise ValueError(f"{slices[0].path.name}: {tag_name('SeriesInstanceUID')} is missing")
     _check_others(slices, files, uid)
+    _check_meaning(slices)
     return slices
 
 
@@ -148,6 +164,30 @@ def _classes(file: Slice) -> set[str]:
     "The classes of object that a file declares, in the two tags that hold them."
     meta = getattr(file.header, "file_meta", {}).get("MediaStorageSOPClassUID")
     return {str(uid) for uid in (meta, file.value("SOPClassUID")) if uid}
+
+# %% ../../notebooks/api/data/series.ipynb #9ce0abdb
+_HOUNSFIELD = (None, "HU", "HU_MOD", "US")  # US: unspecified, as many scanners write
+
+
+def _check_meaning(slices: list[Slice]) -> None:
+    "Warn of slices that may be no CT in Hounsfield units, or of several examinations."
+    for keyword, usual in (("Modality", (None, "CT")), ("RescaleType", _HOUNSFIELD)):
+        for slice in slices:
+            value = slice.value(keyword)
+            if value not in usual:
+                warnings.warn(
+                    f"{slice.path.name}: {tag_name(keyword)} is {value}: its values are taken for "
+                    "Hounsfield units",
+                    stacklevel=2,
+                )
+                break
+    frames = {str(slice.value("FrameOfReferenceUID")) for slice in slices}
+    if len(frames) > 1:
+        warnings.warn(
+            f"{slices[0].path.parent.name}: {tag_name('FrameOfReferenceUID')} has {len(frames)} "
+            "values: did the patient move between the slices?",
+            stacklevel=2,
+        )
 
 # %% ../../notebooks/api/data/series.ipynb #1d2c9b44
 def _agreed(slices: list[Slice], keyword: str, count: int, tolerance: float) -> list[float]:
@@ -174,6 +214,22 @@ def _check_slice(slice: Slice) -> None:
         raise ValueError(
             f"{slice.path.name}: {tag_name('ImageOrientationPatient')} must be two perpendicular "
             f"directions, got {cosines.tolist()}"
+        )
+    _check_numbers(slice)
+
+
+def _check_numbers(slice: Slice) -> None:
+    "Raise `ValueError` for pixels that are no single numbers which a slope and an intercept scale."
+    if slice.value("ModalityLUTSequence") is not None:
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('ModalityLUTSequence')} is not applied, a rescale slope "
+            "and an intercept are"
+        )
+    colours = slice.value("PhotometricInterpretation")
+    if colours not in (None, "MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('PhotometricInterpretation')} must be MONOCHROME1 or "
+            f"MONOCHROME2, got {colours}"
         )
     for keyword, wanted in (("SamplesPerPixel", 1), ("NumberOfFrames", 1)):
         if (slice.value(keyword) or wanted) != wanted:
@@ -268,6 +324,17 @@ def _rescale(slice: Slice) -> _Rescale:
     return _Rescale(slope, slice.numbers("RescaleIntercept", 1)[0])
 
 
+def _rescales(slices: list[Slice]) -> list[_Rescale]:
+    "Slope and intercept of each slice. Raises `ValueError` if only some slices have them."
+    rescales = [_rescale(slice) for slice in slices]
+    lacking = [slice for slice in slices if slice.value("RescaleSlope") is None]
+    if lacking and len(lacking) < len(slices):
+        raise ValueError(
+            f"{lacking[0].path.name}: {tag_name('RescaleSlope')} is missing, other slices have it"
+        )
+    return rescales
+
+
 def _common_type(slices: list[Slice], rescales: list[_Rescale]) -> np.dtype:
     "The smallest type that holds the Hounsfield units of all slices."
     if not all(number.is_integer() for rescale in rescales for number in rescale):
@@ -286,7 +353,7 @@ def _common_type(slices: list[Slice], rescales: list[_Rescale]) -> np.dtype:
 def _read_pixels(slices: list[Slice]) -> Tensor:
     "Voxels [1, X, Y, Z] of slices in their order, in Hounsfield units."
     rows, columns = (int(slices[0].numbers(keyword, 1)[0]) for keyword in ("Rows", "Columns"))
-    rescales = [_rescale(slice) for slice in slices]
+    rescales = _rescales(slices)
     dtype = _common_type(slices, rescales)
     n_bytes((columns, rows, len(slices)), dtype)
     volume = np.empty((len(slices), rows, columns), dtype)

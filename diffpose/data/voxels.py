@@ -64,9 +64,10 @@ def check_packed(
     packed: int,  # Bytes of compressed data
     inflated: int,  # Bytes that they should become
     dense: bool,  # A CT, not a label map?
+    most: int = _DEFLATE,  # To how many bytes one can expand
 ) -> None:
     "Raise `ValueError` for data that cannot expand so far, or should not."
-    if inflated > _DEFLATE * packed + 1024:
+    if inflated > most * packed + 1024:
         raise ValueError(f"its {packed} compressed bytes cannot hold {inflated} bytes of voxels")
     if dense and inflated > max(_LARGE, MAX_EXPANSION * packed):
         raise ValueError(

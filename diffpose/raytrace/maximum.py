@@ -116,6 +116,16 @@ def _on_sample(
     leave = torch.maximum(a, b).amin(-1).clamp(0, 1)
     return enter + (leave - enter) * sample / (n_points - 1)
 
+# %% ../../notebooks/api/raytrace/maximum.ipynb #5949edd3
+def _onto_plane(
+    points: Tensor,  # [B, C, N, 3], close to their planes
+    axis: Tensor,  # Of the plane, [B, C, N]; negative where there is none
+) -> Tensor:  # [B, C, N, 3], with the derivatives of `points`
+    "Points whose coordinate along the axis is a whole number."
+    along = axis[..., None] == torch.arange(3, device=axis.device)
+    exact = points.detach().round()
+    return torch.where(along, points + (exact - points.detach()), points)
+
 # %% ../../notebooks/api/raytrace/maximum.ipynb #9d7cf4cb
 def maximum(
     volume: Tensor,  # Density, [X, Y, Z] or [B, X, Y, Z]
@@ -137,6 +147,8 @@ def maximum(
         alpha = _on_sample(s, d, volume.shape, found, kernel.n_points)
     exists = (axis > -2) & alpha.isfinite()
     points = torch.where(exists[..., None], s + alpha[..., None] * d, 0.0)
+    if kernel.n_points is None:
+        points = _onto_plane(points, axis)
     if volume.dtype == torch.int16:
         volume = volume.to(target.dtype)
     values = torch.where(exists, _interpolate(volume, points), 0.0)

@@ -279,6 +279,7 @@ def trilinear(
 
         if reduce == "max" and n_points is None:
             alpha, weight = _with_critical_points(_crossings(source, target, -1.0, shape), value)
+            weight = weight * (target != source).any(-1, True)  # no length, no maximum
         else:
             alpha, weight = _nodes(source, target, shape, n_points)
         rays, points, weight = _samples(source, target, alpha, weight, -1.0, high)

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..drr import DRR
+from .candidates import candidates_of
 from .levels import Found, make_views
 from .options import Measurement, Options
 from .problem import Evaluation, Problem
 from .solver import minimize
-from .starts import draw_starts, find_depths, find_levels
+from .starts import find_depths, find_levels
 from .stop import Stop, Watch
 from .uncertainty import all_block_equations, disagreement
 
@@ -30,6 +31,7 @@ class Doubt(NamedTuple):
 
     stop: Stop
     text: str  # In numbers, and what would fit instead
+    unlike: tuple[int, ...] = ()  # X-rays that the CT does not explain
 
 # %% ../../notebooks/api/registration/doubt.ipynb #352c2d44
 LEAST_GREYS = 8
@@ -123,24 +125,25 @@ def _looks() -> list[Look]:
 
 
 TRIALS = 10  # Iterations
+PROMISING = 2  # Changes that are looked at more closely
+PROPOSED = 4  # Poses of each
 
 
 def search_coarsely(
     measurement: Measurement,
-    first: Float[Tensor, "4 4"],
+    poses: Float[Tensor, "K 4 4"],  # To start from
     size: int,  # Longer side of the image [pixels]
     options: Options,
     watch: Watch,
 ) -> tuple[float, Float[Tensor, "4 4"]]:  # How likely the similarity is no chance, and the pose
     "The best that a short search finds."
-    depths = find_depths([measurement.drr], first[None])
+    depths = find_depths([measurement.drr], poses[:1])
     views = make_views([measurement], [size], depths, replace(options, similarity="gradient"))
     problem = Problem(views, [0])
-    given = first[None, None, None]
-    poses = draw_starts(problem, given, options.n_starts, options.spread, options.seed)
-    nothing = poses.new_zeros(1, poses.shape[1], 0)
+    starts = poses[None, :, None].to(problem.device)
+    nothing = starts.new_zeros(1, len(poses), 0)
     quiet = Watch()
-    state = minimize(problem, poses, nothing, TRIALS, options.tolerance * views[0].pixel, quiet)
+    state = minimize(problem, starts, nothing, TRIALS, options.tolerance * views[0].pixel, quiet)
     watch.n_renders += quiet.n_renders
     best = int((state.score[0] + 1e-6 * state.cost[0]).argmin())
     return -float(state.score[0, best]), state.poses[0, best, 0]
@@ -154,13 +157,18 @@ def find_look(
 ) -> Look | None:
     "The change of an X-ray that makes it fit, if one does."
     sizes = level_sizes(measurement, first, options)
-    found = []
+    proposed = []
     for look in _looks():
         if options.max_seconds is not None and watch.seconds > options.max_seconds:
             return None
-        changed = look.change(measurement)
-        found.append((*search_coarsely(changed, first, sizes[0], options, watch), look))
-    _, pose, look = max(found, key=lambda each: each[0])
+        found = candidates_of(look.change(measurement), first, PROPOSED, options, watch)
+        proposed.append((float(found.score[0]), look, found.poses))
+    proposed.sort(key=lambda each: each[0], reverse=True)
+    tried = []
+    for _, look, poses in proposed[:PROMISING]:
+        found = search_coarsely(look.change(measurement), poses, sizes[0], options, watch)
+        tried.append((*found, look))
+    _, pose, look = max(tried, key=lambda each: each[0])
     alike = likeness(look.change(measurement), pose, likeness_size(sizes), options)
     return look if alike >= LEAST_LIKENESS else None
 
@@ -184,44 +192,62 @@ def contradiction(problem: Problem, now: Evaluation) -> Doubt | None:
     return Doubt(Stop.DISAGREE, f"their own answers are {times}; are their relative poses right?")
 
 # %% ../../notebooks/api/registration/doubt.ipynb #883a389e
+def likenesses(
+    measurements: Sequence[Measurement],
+    poses: Float[Tensor, "V 4 4"],
+    options: Options,
+    watch: Watch,
+) -> list[float] | None:  # None where parts are rendered, which do not explain an X-ray
+    "How well the CT explains each X-ray."
+    if options.structures is not None or any(is_part(m.drr) for m in measurements):
+        return None
+    alike = []
+    for m, pose in zip(measurements, poses):
+        size = likeness_size(level_sizes(m, pose, options))
+        alike.append(likeness(m, pose, size, options))
+        watch.n_renders += 1
+    return alike
+
+
 def find_doubt(
     measurements: Sequence[Measurement],
     found: Found,
-    first: Float[Tensor, "1 1 V 4 4"],
+    alike: Sequence[float] | None,  # From `likenesses`
     now: Evaluation,  # There, with robust weights
-    options: Options,
-    watch: Watch,
 ) -> Doubt | None:
     "Why a pose is not to be believed, if there is a reason."
     if doubt := too_few_greys(measurements):
         return doubt
-    texts = []
-    for k, m in enumerate(measurements):
-        name = "the X-ray" if len(measurements) == 1 else f"X-ray {k}"
-        text = _unlike(m, found.poses[0, 0, k], first[0, 0, k], found.stop, options, watch)
-        texts += [f"{name} {text}"] if text else []
+    names = _names(measurements)
+    low = [k for k, x in enumerate(alike or []) if x < LEAST_LIKENESS]
+    texts = [f"{names[k]} {_unlike((alike or [])[k])}" for k in low]
     if texts:
         stop = Stop.WORSE if found.stop is Stop.WORSE else Stop.UNLIKE
-        return Doubt(stop, "; ".join(texts))
+        return Doubt(stop, "; ".join(texts), tuple(low))
     return contradiction(found.problem, now) if found.stop.converged else None
 
 
-def _unlike(
-    measurement: Measurement,
-    pose: Float[Tensor, "4 4"],
-    first: Float[Tensor, "4 4"],
-    stop: Stop,
+def explain(
+    doubt: Doubt,
+    measurements: Sequence[Measurement],
+    first: Float[Tensor, "1 1 V 4 4"],
     options: Options,
     watch: Watch,
-) -> str:
-    "What is wrong with one X-ray; empty if nothing is."
-    if options.structures is not None or is_part(measurement.drr):
-        return ""
-    size = likeness_size(level_sizes(measurement, first, options))
-    alike = likeness(measurement, pose, size, options)
-    watch.n_renders += 1
-    if alike >= LEAST_LIKENESS:
-        return ""
-    text = f"has a likeness of {alike:.2f} where right poses have {LEAST_LIKENESS:g} and more"
-    look = find_look(measurement, first, options, watch)
-    return text if look is None else f"{text}; it looks {look.name}: try {look.code}"
+) -> Doubt:
+    "A doubt with the changes of X-rays that would fit."
+    texts, names = [doubt.text], _names(measurements)
+    for k in doubt.unlike:
+        look = find_look(measurements[k], first[0, 0, k], options, watch)
+        if look is not None:
+            texts.append(f"{names[k]} looks {look.name}: try {look.code}")
+    return doubt._replace(text="; ".join(texts))
+
+
+def _names(measurements: Sequence[Measurement]) -> list[str]:
+    if len(measurements) == 1:
+        return ["the X-ray"]
+    return [f"X-ray {k}" for k in range(len(measurements))]
+
+
+def _unlike(likeness: float) -> str:
+    return f"has a likeness of {likeness:.2f} where right poses have {LEAST_LIKENESS:g} and more"

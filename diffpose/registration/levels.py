@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .. import se3
 from ..drr import DRR
 from .options import Measurement, Options, missing_from, volume_of
 from .problem import Problem
-from .solver import State, minimize
+from .solver import State, distance, minimize
 from diffpose.registration.starts import (
     best_apart,
     check_overlap,
@@ -31,6 +33,28 @@ from .view import View
 __all__ = []
 
 # %% ../../notebooks/api/registration/levels.ipynb #38f052d2
+class Rivals(NamedTuple):
+    "How the starts of a level ended."
+
+    agreement: float  # Fraction of them that ended where the best did
+    margin: float  # How much worse the best elsewhere is, 0 to 1; 1 if there is none
+
+
+def compare_starts(
+    poses: Float[Tensor, "K 4 4"],
+    score: Float[Tensor, "K"],  # Less is better, none above 0
+    near: float,  # Poses that are no farther from each other are the same [mm]
+) -> Rivals:
+    "Did the starts of a level agree?"
+    best = int(score.argmin())
+    between = se3.log(poses @ poses[best].inverse())
+    elsewhere = distance(between, 1) > near
+    agreement = 1 - float(elsewhere.float().mean())
+    if not elsewhere.any() or float(score[best]) >= 0:
+        return Rivals(agreement, 1.0)
+    return Rivals(agreement, 1 - float(score[elsewhere].min() / score[best]))
+
+
 @dataclass
 class Found:
     "Where a search ended, one problem at one pose."
@@ -40,6 +64,7 @@ class Found:
     offsets: Float[Tensor, "1 1 n"]
     stop: Stop
     shifts: list[Float[Tensor, "6"]] = field(default_factory=list)  # Of each twist, from pixels
+    rivals: Rivals | None = None  # Of the coarsest level
 
 
 def make_views(
@@ -77,7 +102,7 @@ def cut_short(watch: Watch, before: Found | None = None) -> Found:
 
 def coarse_to_fine(
     measurements: Sequence[Measurement],
-    first: Float[Tensor, "1 1 V 4 4"],
+    first: Float[Tensor, "1 K V 4 4"],  # More than one: all starts; else others are drawn around it
     options: Options,
     watch: Watch,
 ) -> Found:
@@ -95,9 +120,12 @@ def coarse_to_fine(
         return cut_short(watch, found)
 
 
+COARSE_ITERATIONS = 20  # at most, before the finest level: who needs more is lost
+
+
 def _all_levels(
     measurements: Sequence[Measurement],
-    first: Float[Tensor, "1 1 V 4 4"],
+    first: Float[Tensor, "1 K V 4 4"],
     options: Options,
     watch: Watch,
 ) -> Found:
@@ -107,7 +135,7 @@ def _all_levels(
     if options.levels is not None:
         levels = [[size] * len(drrs) for size in sorted(options.levels)]
     watch.plan(len(levels) * options.n_iterations)
-    poses = first
+    poses, rivals = first, None
     for k, sizes in enumerate(levels):
         is_last = k == len(levels) - 1
         robust = None if k == 0 and not is_last else options.robust
@@ -115,23 +143,51 @@ def _all_levels(
         problem, pixel = Problem(views, [0] * len(views), robust=robust), views[0].pixel
         if k == 0:
             check_overlap(problem, first[0, 0], [_orientation(drr) for drr in drrs])
-            n = options.n_starts * (2 if options.n_starts > 1 and _is_short(problem, first) else 1)
-            poses = draw_starts(problem, first, n, options.spread, options.seed)
+            if first.shape[1] == 1:
+                poses = _draw(problem, first, options)
+            else:
+                poses = _most_promising(problem, poses, options, watch)
         n_starts = poses.shape[1]
         offsets = poses.new_zeros(1, n_starts, 0)
-        limits = options.n_iterations, options.tolerance * pixel
-        state = minimize(problem, poses, offsets, *limits, watch)
+        most = options.n_iterations if is_last else min(options.n_iterations, COARSE_ITERATIONS)
+        state = minimize(problem, poses, offsets, most, options.tolerance * pixel, watch)
         if watch.stop is not None:
             return cut_short(watch)
         if options.verbose:
             _print_level(problem, state, watch)
-        n_kept = 1 if is_last else max(1, n_starts // 4)
+        if k == 0 and n_starts > 1:
+            rivals = compare_starts(state.poses[0, :, 0].cpu(), state.score[0].cpu(), 3 * pixel)
+        n_kept = 1 if is_last else max(1, n_starts // (4 if first.shape[1] == 1 else 2))
         kept = best_apart(state.poses, state.score, n_kept, pixel).to(poses.device)
         watch.choose(kept)
         poses = torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
     stop = list(Stop)[int(state.stop[0, kept[0, 0]])]
-    shift = path_shift(watch, problem.frames(poses)[0, 0, 0])
-    return Found(problem, poses, poses.new_zeros(1, 1, 0), stop, [shift])
+    shift = path_shift(watch, problem.frames(poses)[0, 0, 0], pixel)
+    return Found(problem, poses, poses.new_zeros(1, 1, 0), stop, [shift], rivals)
+
+
+TRIAL = 5  # Iterations after which starts of a search are compared
+
+
+def _most_promising(
+    problem: Problem, poses: Float[Tensor, "1 K V 4 4"], options: Options, watch: Watch
+) -> Float[Tensor, "1 k V 4 4"]:
+    "Of many starts those that are best after some steps, a quarter of them."
+    n = max(1, poses.shape[1] // 4)
+    quiet, pixel = watch.another(), problem.views[0].pixel
+    nothing = poses.new_zeros(1, poses.shape[1], 0)
+    state = minimize(problem, poses, nothing, TRIAL, options.tolerance * pixel, quiet)
+    watch.n_renders += quiet.n_renders
+    kept = best_apart(state.poses, state.score, n, pixel).to(poses.device)
+    return torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
+
+
+def _draw(
+    problem: Problem, first: Float[Tensor, "1 1 V 4 4"], options: Options
+) -> Float[Tensor, "1 K V 4 4"]:
+    "Starts around the first pose; twice as many where a CT shows little of what an X-ray shows."
+    n = options.n_starts * (2 if options.n_starts > 1 and _is_short(problem, first) else 1)
+    return draw_starts(problem, first, n, options.spread, options.seed)
 
 
 def _orientation(drr: DRR) -> str | None:
@@ -153,10 +209,15 @@ def _print_level(problem: Problem, state: State, watch: Watch) -> None:
     )
 
 
-def path_shift(watch: Watch, frame: Float[Tensor, "4 4"]) -> Float[Tensor, "6"]:
+def path_shift(
+    watch: Watch,
+    frame: Float[Tensor, "4 4"],
+    pixel: float,  # At the finest level [mm]
+) -> Float[Tensor, "6"]:
     "The error of finite pixels, from the path of the only start that is kept."
     poses = torch.stack([visit.poses[0, 0] for visit in watch.path]).cpu()
-    return scale_shift(poses, torch.tensor([visit.size for visit in watch.path]), frame.cpu())
+    sizes = torch.tensor([visit.size for visit in watch.path])
+    return scale_shift(poses, sizes, frame.cpu(), pixel)
 
 # %% ../../notebooks/api/registration/levels.ipynb #678c3a2e
 def with_intrinsics(found: Found, options: Options, watch: Watch) -> Found:
@@ -177,4 +238,5 @@ def with_intrinsics(found: Found, options: Options, watch: Watch) -> Found:
         if watch.stop is not None:
             return cut_short(watch, found)
         poses, offsets = state.poses, state.offsets
-    return Found(problem, poses, offsets, list(Stop)[int(state.stop)], found.shifts)
+    stop = list(Stop)[int(state.stop)]
+    return replace(found, problem=problem, poses=poses, offsets=offsets, stop=stop)

@@ -17,12 +17,50 @@ from torch import Tensor
 from ..data import label_ids
 from ..data.truncation import Missing, missing_tissue
 from ..drr import DRR
+from ..errors import ArgumentError
 from ..pose import RigidTransform, assert_rigid
 from ..raytrace.content import ContentMemory
 from .derivatives import INTRINSICS
 
 # %% auto #0
-__all__ = ['missing_from']
+__all__ = ['SearchRange', 'as_range', 'missing_from']
+
+# %% ../../notebooks/api/registration/options.ipynb #6f41ecd1
+@dataclass(frozen=True)
+class SearchRange:
+    "How far from the first pose a search looks. Raises `ArgumentError`."
+
+    degrees: float = 45.0  # About each of the image's axes
+    shift: float = 100.0  # Of the patient's centre in the image, in the patient's depth [mm]
+    depth: float = 150.0  # Of the patient's centre along the beam [mm]
+    all_around: bool = False  # All directions up to `degrees` cranial or caudal, however turned
+
+    def __post_init__(self) -> None:
+        limits = {"degrees": 90.0, "shift": 1000.0, "depth": 5000.0}
+        for name, most in limits.items():
+            value = getattr(self, name)
+            if not 0 < value <= most:
+                raise ArgumentError(
+                    f"range: {name} must be positive and at most {most:g}, got {value!r}", "range"
+                )
+
+
+def as_range(
+    range: Any,  # As for `search`: "default", "any", (degrees, mm), (degrees, mm, mm), or the like
+) -> SearchRange:
+    "A range of poses. Raises `ArgumentError`."
+    if isinstance(range, SearchRange):
+        return range
+    if isinstance(range, str) and range in ("default", "any"):
+        return SearchRange(all_around=range == "any")
+    if isinstance(range, (tuple, list)) and len(range) in (2, 3):
+        degrees, shift, *depth = range
+        return SearchRange(degrees, shift, *(depth or [1.5 * shift]))
+    raise ArgumentError(
+        'range must be "default", "any", (degrees, mm in the image) or '
+        f"(degrees, mm in the image, mm in depth), got {range!r}",
+        "range",
+    )
 
 # %% ../../notebooks/api/registration/options.ipynb #26ee0bf4
 @dataclass(frozen=True)
@@ -46,6 +84,10 @@ class Options:
     verbose: bool
     callback: Callable | None
     skip_truncated: bool
+    range: SearchRange | None = None  # Where to look if not only around the first pose
+    library: Any = None  # A `Library` that was built before
+    is_blind: bool = False  # Was no first pose given?
+    fall_back: bool = True
 
     def __post_init__(self) -> None:
         intrinsics = dict(self.intrinsics or {})
@@ -101,21 +143,23 @@ class Measurement(NamedTuple):
 def as_measurements(
     drr: DRR | Sequence[DRR],  # Arguments as for `register`
     xray: Tensor | Sequence[Tensor],
-    pose: RigidTransform,
+    pose: RigidTransform | None,
     mask: Tensor | Sequence[Tensor | None] | None,
 ) -> list[Measurement]:
     "All X-rays, each with its DRR and mask. Raises `TypeError` or `ValueError`."
     xrays = _as_xrays(xray)
     drrs = list(drr) if isinstance(drr, (list, tuple)) else [drr] * len(xrays)
     masks = _as_masks(mask, len(xrays))
-    if not isinstance(pose, RigidTransform):
+    if pose is not None and not isinstance(pose, RigidTransform):
         raise TypeError(f"pose must be a RigidTransform, got {type(pose).__name__}")
-    if not len(drrs) == len(xrays) == len(pose) == len(masks) or not xrays:
+    n_poses = len(xrays) if pose is None else len(pose)
+    if not len(drrs) == len(xrays) == n_poses == len(masks) or not xrays:
         raise ValueError(
             "each X-ray needs its pose, and lists of DRRs and masks must be as long: got "
-            f"{len(xrays)} X-rays, {len(pose)} poses, {len(drrs)} DRRs and {len(masks)} masks"
+            f"{len(xrays)} X-rays, {n_poses} poses, {len(drrs)} DRRs and {len(masks)} masks"
         )
-    assert_rigid(pose.matrix)
+    if pose is not None:
+        assert_rigid(pose.matrix)
     names = [f"xray[{k}]" for k in range(len(xrays))] if len(xrays) > 1 else ["xray"]
     return [_measure(*each) for each in zip(drrs, xrays, masks, names)]
 

@@ -64,6 +64,9 @@ class RegistrationResult:
     # Fraction of each X-ray that was left out, as its rays run through tissue beyond the CT
     left_out: list[float] = field(default_factory=list)
     similarities: list[float] = field(default_factory=list)  # After, of each X-ray
+    # Calibrated probability that points of the patient are less than 2 mm off; None if unknown
+    confidence: float | None = None
+    evidence: dict[str, float] = field(default_factory=dict)  # What `confidence` follows from
 
     @property
     def standard_deviations(self) -> Float[Tensor, "*V 6"]:
@@ -122,6 +125,8 @@ def __repr__(self: RegistrationResult) -> str:
         lines.insert(1, f"each X-ray   {each}")
     if unseen := _unseen(self):
         lines.append(_folded(f"not seen     {unseen}"))
+    if self.confidence is not None:
+        lines.insert(1, f"confidence   {self.confidence:.0%} that it is less than 2 mm off")
     for name, value in self.intrinsics.items():
         deviation = self.intrinsics_deviations[name]
         lines.append(f"{name:<12} {value:.2f} mm (standard deviation {deviation:.2g})")

@@ -8,15 +8,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..drr import DRR
+from ..errors import ArgumentError
 from ..pose import RigidTransform
-from .doubt import Doubt, find_doubt
+from .candidates import find_starts
+from .confidence import Evidence, confidence, gather, weakest_of
+from .doubt import Doubt, explain, find_doubt, likenesses
 from diffpose.registration.levels import (
     Found,
     coarse_to_fine,
@@ -25,7 +30,14 @@ from diffpose.registration.levels import (
     path_shift,
     with_intrinsics,
 )
-from .options import Measurement, Options, as_measurements
+from .library import Library, first_pose
+from diffpose.registration.options import (
+    Measurement,
+    Options,
+    SearchRange,
+    as_measurements,
+    as_range,
+)
 from .problem import Evaluation, Problem, covered
 from .result import RegistrationResult
 from .starts import find_depths, find_levels
@@ -36,9 +48,12 @@ from ..threads import kernels_threaded
 from ..torch_tools import full_precision, settled
 
 # %% auto #0
-__all__ = ['register']
+__all__ = ['register', 'search']
 
 # %% ../../notebooks/api/registration/run.ipynb #e3dd7d8c
+DOUBTFUL = 0.9  # Likeness below which a wider search is made
+
+
 @dataclass
 class Answer:
     "A registration's solution, with its similarities and its covariance."
@@ -50,11 +65,29 @@ class Answer:
     frames: Float[Tensor, "B 4 4"]
     similarities: list[float]  # Of each view
     left_out: list[float]  # Fraction of each X-ray
+    evidence: Evidence
     doubt: Doubt | None = None
+    wider: bool = False  # Was it found by the wider search?
 
     @property
     def stop(self) -> Stop:
         return self.found.stop if self.doubt is None else self.doubt.stop
+
+    @property
+    def is_lost(self) -> bool:
+        "Would another first pose perhaps help?"
+        if self.stop in (Stop.GREYS, Stop.DISAGREE):
+            return False
+        return self.stop in (Stop.UNLIKE, Stop.WORSE) or self.evidence.likeness < DOUBTFUL
+
+
+@patch
+def is_better_than(self: Answer, other: Answer) -> bool:
+    "Does the CT explain the X-rays clearly better, and no worse otherwise?"
+    if self.stop.early or (other.stop.converged and not self.stop.converged):
+        return False
+    more = self.evidence.likeness > other.evidence.likeness + 0.02
+    return more and (self.stop.converged or self.doubt is None)
 
 
 def judge(
@@ -85,12 +118,14 @@ def judge(
         spread[block, block] += shift[:, None] * shift
     if found.stop.converged and not spread.isfinite().all():
         found = replace(found, stop=Stop.UNDETERMINED)
-    doubt = None
-    if options is not None and not found.stop.early:
-        doubt = find_doubt(measurements, found, first, now, options, watch)
     frames = now.frames[0, 0].cpu()
-    similar = _mean(before), _mean(after)
-    return Answer(found, *similar, spread, frames, after, _left_out(now), doubt)
+    rest = _mean(before), _mean(after), spread, frames, after, _left_out(now)
+    if options is None:
+        return Answer(found, *rest, Evidence())
+    alike = likenesses(measurements, found.poses[0, 0], options, watch)
+    doubt = None if found.stop.early else find_doubt(measurements, found, alike, now)
+    evidence = gather(alike, min(after), found.rivals, spread[:6, :6], max(_left_out(now)))
+    return Answer(found, *rest, evidence, doubt)
 
 
 def _left_out(now: Evaluation) -> list[float]:
@@ -146,6 +181,8 @@ def as_result(
         stop=answer.stop,
         left_out=answer.left_out,
         similarities=answer.similarities,
+        evidence=answer.evidence._asdict(),
+        confidence=confidence(answer.evidence, answer.stop),
     )
 
 # %% ../../notebooks/api/registration/run.ipynb #b5e14545
@@ -157,9 +194,61 @@ def register_together(
 ) -> RegistrationResult:
     "One motion of all X-rays."
     first = _as_first(pose, measurements)
-    found = coarse_to_fine(measurements, first, options, watch)
-    answer = judge(found, first, watch, measurements, options)
+    answer, watch = find_answer(measurements, first, options, watch)
     return as_result(answer, watch, pose, _reason(answer, options), answer.stop.converged)
+
+
+def find_answer(
+    measurements: Sequence[Measurement],
+    given: Float[Tensor, "1 1 V 4 4"],
+    options: Options,
+    watch: Watch,
+) -> tuple[Answer, Watch]:
+    "One motion of all X-rays; if nothing fits near the given poses, by a wider search."
+    starts = given
+    if options.range is not None:
+        starts = find_starts(measurements, given, options, watch)
+    answer = _answer(measurements, starts, options, watch)
+    if not answer.is_lost or watch.stop is not None:
+        return answer, watch
+    if options.fall_back:
+        wide, again = _wider(options), watch.another()
+        starts = find_starts(measurements, given, wide, again)
+        other = _answer(measurements, starts, wide, again)
+        watch, again = _both(watch, again), _both(again, watch)
+        if other.is_better_than(answer):
+            is_new = options.range is None
+            return replace(other, before=answer.before, wider=is_new), again
+    if answer.doubt is not None:
+        doubt = explain(answer.doubt, measurements, given, options, watch)
+        answer = replace(answer, doubt=doubt)
+    return answer, watch
+
+
+def _wider(options: Options) -> Options:
+    "A search after none; after a search one from more starts."
+    n = options.n_starts if options.range is None else 2 * options.n_starts
+    where = SearchRange() if options.range is None else options.range
+    return replace(options, range=where, n_starts=n, fall_back=False)
+
+
+def _answer(
+    measurements: Sequence[Measurement],
+    starts: Float[Tensor, "1 K V 4 4"],  # Best first
+    options: Options,
+    watch: Watch,
+) -> Answer:
+    found = coarse_to_fine(measurements, starts, options, watch)
+    return judge(found, starts[:, :1], watch, measurements, options)
+
+
+def _both(watch: Watch, other: Watch) -> Watch:
+    "A watch with the effort of another one added."
+    total = watch.another()
+    total.path, total.latest = watch.path, watch.latest
+    total.n_iterations = watch.n_iterations + other.n_iterations
+    total.n_renders = watch.n_renders + other.n_renders
+    return total
 
 
 def register_apart(
@@ -175,10 +264,11 @@ def register_apart(
     for k, measurement in enumerate(measurements):
         watch = watch.another()
         start = first[:, :, k : k + 1]
-        found = coarse_to_fine([measurement], start, alone, watch)
-        answers.append(judge(found, start, watch, [measurement], alone))
+        answer, watch = find_answer([measurement], start, alone, watch)
+        answers.append(answer)
         watches.append(watch)
-        shifts.append(path_shift(watch, answers[-1].frames[0]))
+        pixel = answers[-1].found.problem.views[0].pixel
+        shifts.append(path_shift(watch, answers[-1].frames[0], pixel))
     watch = _sum_of(watches)
     found = _join(answers, measurements, options)
     converged = all(answer.stop.converged for answer in answers)
@@ -189,6 +279,7 @@ def register_apart(
         converged = converged and found.stop.converged
         reason += f"; all with intrinsics: {_short(found.stop, options)}"
     answer = judge(replace(found, shifts=shifts), first, watch)
+    answer = replace(answer, evidence=weakest_of([each.evidence for each in answers]))
     if answer.stop in (Stop.WORSE, Stop.UNDETERMINED):
         converged, reason = False, _text(answer.stop, options)
     return as_result(answer, watch, pose, reason, converged)
@@ -206,6 +297,8 @@ def _text(stop: Stop, options: Options) -> str:
 def _reason(answer: Answer, options: Options) -> str:
     "Why it stopped, and what is wrong with what was found."
     text = _text(answer.stop, options)
+    if answer.wider:
+        text = f"found by a wider search, since nothing fitted near the first pose; {text}"
     return text if answer.doubt is None else f"{text}: {answer.doubt.text}"
 
 
@@ -258,7 +351,8 @@ def register(
     drr: DRR | Sequence[DRR],  # CT and detector; a list if X-rays differ in their detectors
     # Line integrals, dense parts bright (`diffpose.xray.log_transform`), on the detectors' pixels
     xray: Float[Tensor, "V 1 H W"] | Sequence[Tensor],
-    pose: RigidTransform,  # First guess, one for each X-ray
+    # First guess, one for each X-ray; None: searched for, as by `search`
+    pose: RigidTransform | None = None,
     # "gradient", "patch", "global", or {name: weight} of several
     similarity: str | dict[str, float] = "gradient",
     # Valid pixels, also as [V, 1, H, W]; all if None
@@ -280,7 +374,7 @@ def register(
     renderer: str = "trilinear",
     # Leave out rays through tissue beyond the faces at which the CT cuts the body
     skip_truncated: bool = True,
-    n_iterations: int = 30,  # At most, at each level
+    n_iterations: int = 50,  # At most, at the finest level; at most 20 at the others
     # Stop at steps that move the patient by less [pixels, as wide as they are in the patient]
     tolerance: float = 0.01,
     max_seconds: float | None = None,  # Stop after this time with the best pose so far
@@ -289,13 +383,22 @@ def register(
     verbose: bool = False,  # Print a line for each level
     # Called after each iteration with pose, similarity, level and iteration; stops if it is true
     callback: Callable | None = None,
+    # Search in a range about the pose, not only around it: "default", "any", (degrees, mm, mm)
+    range: str | tuple[float, ...] | SearchRange | None = None,
+    library: Library | None = None,  # Of `build_library`, to search with; built if None
+    fall_back: bool = True,  # Search in the default range if nothing fits near the pose
 ) -> RegistrationResult:
     """Find the pose that took an X-ray.
+
+    Without a first pose, or with a `range`, the pose is searched for: see `search`.
 
     Raises `TypeError` or `ValueError` for images that are empty, NaN or do not fit the detector,
     on poses from which no ray meets the volume, and on unknown options. An interruption from the
     keyboard returns the best pose so far.
     """
+    where = None if range is None else as_range(range)
+    if where is None and (pose is None or library is not None):
+        where = SearchRange() if library is None else library.range
     options = Options(
         similarity=similarity,
         structures=structures,
@@ -314,16 +417,59 @@ def register(
         verbose=verbose,
         callback=callback,
         skip_truncated=skip_truncated,
+        range=where,
+        library=library,
+        is_blind=pose is None,
+        fall_back=fall_back,
     )
     measurements = as_measurements(drr, xray, pose, mask)
     apart = geometry == "free" and len(measurements) > 1
-    search = register_apart if apart else register_together
+    if pose is None:
+        pose = _first_poses(measurements, apart)
+    find = register_apart if apart else register_together
     pixels = measurements[0].drr.detector.target
     with _progress_bar(progress) as bar, kernels_threaded(pixels), settled(), torch.no_grad():
-        return search(measurements, pose, options, Watch(max_seconds, callback, bar))
+        return find(measurements, pose, options, Watch(max_seconds, callback, bar))
+
+
+def _first_poses(measurements: Sequence[Measurement], apart: bool) -> RigidTransform:
+    "The centres of ranges where no poses are given."
+    if len(measurements) > 1 and not apart:
+        raise ArgumentError(
+            "pose: several X-rays need poses, which tell how they stand to each other; with "
+            'geometry="free" each is searched for by itself',
+            "pose",
+        )
+    dtype = measurements[0].drr.detector.target.dtype
+    return RigidTransform.cat([first_pose(m.drr).to(dtype) for m in measurements])
 
 
 def _progress_bar(progress: bool | None) -> tqdm:
     if progress is None:
         progress = hasattr(sys, "ps1") and sys.stderr.isatty()
     return tqdm(total=0, disable=not progress, leave=False, desc="register")
+
+# %% ../../notebooks/api/registration/run.ipynb #4541a7b9
+def search(
+    drr: DRR,  # CT and detector
+    # Line integrals, dense parts bright (`diffpose.xray.log_transform`), on the detector's pixels
+    xray: Float[Tensor, "V 1 H W"],
+    pose: RigidTransform | None = None,  # Centre of the range; the patient's front if None
+    # "default": 45 degrees about each axis, 100 mm in the image and 150 mm in depth; "any": all
+    # around the patient, 45 degrees cranial or caudal, however turned; (degrees, mm, mm); or a
+    # `SearchRange`
+    range: str | tuple[float, ...] | SearchRange = "default",
+    mask: Bool[Tensor, "V H W"] | None = None,  # Valid pixels; all if None
+    library: Library | None = None,  # Of `build_library`, instead of a range
+    geometry: str = "known",  # Several X-rays: "known" needs poses, "free" finds each by itself
+    **options: Any,  # Others of `register`
+) -> RegistrationResult:
+    """Find the pose that took an X-ray when nobody knows it.
+
+    Without a pose depths from 0.55 to 0.92 of the source-to-detector distance are tried too. A
+    result that is not converged was not found; `confidence` says how sure a pose is. Raises
+    `ArgumentError` for a range that cannot hold the patient or a library of another CT or detector.
+    """
+    where = None if library is not None else range
+    known = dict(mask=mask, library=library, geometry=geometry, range=where)
+    return register(drr, xray, pose, **known, **options)

@@ -37,6 +37,9 @@ def find_depths(
     return depths
 
 
+LEAST_FINEST = 160  # Longer side of the finest image, however coarse the voxels [pixels]
+
+
 def find_levels(
     drrs: Sequence[DRR],
     depths: Sequence[float],  # Of the volume [mm]
@@ -47,7 +50,8 @@ def find_levels(
         d, voxel = drr.detector, float(drr.affine.rotation.norm(dim=-2).min())
         detector = max(d.height * d.dely, d.width * d.delx)
         seen = detector * depth / d.sdd  # in the patient [mm]
-        finest.append(min(max(d.height, d.width), 256, round(seen / voxel)))
+        wanted = max(LEAST_FINEST, round(seen / voxel))
+        finest.append(min(max(d.height, d.width), 256, wanted))
     n = max(1, round(math.log2(max(finest) / 36)) + 1)
     return [[max(8, round(size / 2**k)) for size in finest] for k in reversed(range(n))]
 

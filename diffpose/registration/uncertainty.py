@@ -119,17 +119,38 @@ def effective_variance(
     inverse = torch.linalg.inv(now.hessian[0, 0, :n, :n].cpu())
     return float((inverse @ g.mT @ g).diagonal().mean())
 
+# %% ../../notebooks/api/registration/uncertainty.ipynb #9b3242a2
+SAME_MINIMUM = 0.5  # Shift from one level to the next that finite pixels explain [pixels]
+AROUND = 100.0  # Where it is seen, from the centre [mm]
+
+
+def seen_shift(
+    motion: Float[Tensor, "4 4"],  # In right, down and depth about the centre
+    depth: float,  # Of the centre [mm]
+) -> float:
+    "How far points around the centre move in the image, as wide as it is there [mm rms]."
+    axes = AROUND * torch.eye(3, dtype=motion.dtype)
+    points = torch.cat([axes, -axes])
+    moved = points @ motion[:3, :3].T + motion[:3, 3]
+    before, after = (depth * p[:, :2] / (depth + p[:, 2:]) for p in (points, moved))
+    return float((after - before).square().sum(1).mean().sqrt())
+
 # %% ../../notebooks/api/registration/uncertainty.ipynb #921d7f55
 def scale_shift(
     poses: Float[Tensor, "T 4 4"],  # The path
     levels: Integer[Tensor, "T"],  # Longer side of the images [pixels]
     frame: Float[Tensor, "4 4"],  # Of the twist
+    pixel: float = math.inf,  # Width of those of the last level at the centre [mm]
 ) -> Float[Tensor, "6"]:  # [mm, degrees]
     "The remaining error of finite pixels, as a twist. Zero if there is one level."
     coarser = (levels < levels[-1]).nonzero()
     if not len(coarser):
         return torch.zeros(6, dtype=torch.float64)
     last = int(coarser.max())
-    motion = frame.inverse() @ poses[last].double() @ poses[-1].double().inverse() @ frame
+    found = poses[-1].double()
+    motion = frame.inverse() @ poses[last].double() @ found.inverse() @ frame
     ratio = float(levels[-1] / levels[last])
-    return se3.log(motion) * mm_and_degrees(1) / (ratio**2 - 1)
+    depth = float((frame[:3, 3] - found[:3, 3]) @ frame[:3, 2])
+    shift = se3.log(motion) * mm_and_degrees(1) / (ratio**2 - 1)
+    jump = seen_shift(motion, depth) / (SAME_MINIMUM * ratio * pixel)
+    return shift / max(1.0, jump) ** 2

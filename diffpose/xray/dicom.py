@@ -5,6 +5,7 @@
 # %% ../../notebooks/api/xray/dicom.ipynb #0d654270
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,6 +219,9 @@ def _dense_is_high(
     slope = (header.numbers("RescaleSlope", count=1) if header else None) or [1.0]
     sign = header.numbers("PixelIntensityRelationshipSign", count=1) if header else None
     if sign is not None:
+        if sign[0] not in (-1, 1):
+            name = tag_name("PixelIntensityRelationshipSign")
+            raise ValueError(f"{header and header.name}: {name} must be 1 or -1, got {sign[0]:g}")
         return (sign[0] < 0) != (slope[0] < 0)
     if intensity != "auto":
         return log != inverted
@@ -241,6 +245,13 @@ def open_field(
     for kind in ("Shutter", "Collimator"):
         shapes = header.tag(f"{kind}Shape")
         shapes = [shapes] if isinstance(shapes, str) else shapes or []
+        unknown = set(shapes) - set(_SHAPES)
+        if unknown:
+            warnings.warn(
+                f"{header.name}: {tag_name(f'{kind}Shape')} {sorted(unknown)} is not applied: give "
+                "a mask",
+                stacklevel=2,
+            )
         for shape, inside in _SHAPES.items():
             if shape in shapes:
                 field &= inside(header, kind, height, width, aspect)
@@ -301,6 +312,7 @@ _SHAPES = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon
 class Pixels(NamedTuple):
     values: np.ndarray  # [H, W], or [H, W, C] of a colour image
     top: float | None  # The largest value that they could have; None if nothing says it
+    valid: Bool[np.ndarray, "H W"] | None = None  # Those that are no padding; None if all are
 
 
 def read_header(
@@ -325,10 +337,28 @@ def dicom_pixels(
     bits = int(dataset.BitsStored)
     lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
     extremes = np.array([lowest, lowest + 2**bits - 1])
+    padded = _padding(header, pixels)
     try:
-        return Pixels(apply_rescale(pixels, dataset), float(apply_rescale(extremes, dataset).max()))
+        values = apply_rescale(pixels, dataset)
+        top = float(apply_rescale(extremes, dataset).max())
     except Exception as error:  # of a damaged look-up table
         raise ValueError(
             f"{header.name}: {tag_name('RescaleSlope')} and {tag_name('ModalityLUTSequence')} "
             f"cannot be applied ({error})"
         ) from error
+    if padded is None:
+        return Pixels(values, top)
+    inside = values[~padded]
+    return Pixels(np.where(padded, values.clip(inside.min(), inside.max()), values), top, ~padded)
+
+
+def _padding(header: Header, pixels: np.ndarray) -> Bool[np.ndarray, "H W"] | None:
+    "Stored pixels that fill the image beyond the detector's; None if there are none."
+    ends = [header.numbers(f"PixelPadding{name}", count=1) for name in ("Value", "RangeLimit")]
+    if ends[0] is None or pixels.ndim != 2:
+        return None
+    low, high = sorted((ends[0][0], (ends[1] or ends[0])[0]))
+    padded = (pixels >= low) & (pixels <= high)
+    if padded.all():
+        raise ValueError(f"{header.name}: {tag_name('PixelPaddingValue')} is in every pixel")
+    return padded if padded.any() else None

@@ -75,6 +75,7 @@ def _frame_index(n_frames: int, frame: int | None, path: Path) -> int:
 # %% ../../notebooks/api/xray/files.ipynb #69287043
 _GREY = ("L", "I", "F", "RGB")
 _ORIENTATION = 0x0112  # tag of EXIF and TIFF
+_PHOTOMETRIC = 262  # tag of TIFF
 _TINT = 8  # Of 255: by so much channels of a grey JPEG may differ
 
 
@@ -84,7 +85,7 @@ def _read_picture(path: Path, frame: int | None) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and tags, which are judged here
             _check_png(path)
-            with Image.open(path, formats=("PNG", "TIFF", "JPEG", "MPO")) as picture:
+            with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as picture:
                 picture.seek(_frame_index(getattr(picture, "n_frames", 1), frame, path))
                 _check_picture(picture, path)
                 return Pixels(_grey_values(picture), None)
@@ -104,6 +105,14 @@ def _check_picture(picture: Image.Image, path: Path) -> None:
             "path",
         )
     _check_size(picture.height, picture.width, path)
+    if picture.mode == "RGB" and any("16" in str(layout) for *_, layout in picture.tile):
+        raise ArgumentError(  # Pillow would leave 8 of them
+            f"path: {path.name} has colours of 16 bits, save it as a grey image", "path"
+        )
+    if _is_reversed(picture) and picture.mode == "F":
+        raise ArgumentError(
+            f"path: {path.name} says that zero is white, which needs whole numbers", "path"
+        )
     if picture.format == "TIFF" and picture.getexif().get(_ORIENTATION, 1) > 4:
         # Pillow 13 reads the rows of such a file with the length of its columns
         raise ArgumentError(
@@ -113,6 +122,11 @@ def _check_picture(picture: Image.Image, path: Path) -> None:
     covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in tiles)
     if covered < picture.height * picture.width:  # Pillow would leave the rest black
         raise ArgumentError(f"path: {path.name} lacks a part of its pixels", "path")
+
+
+def _is_reversed(picture: Image.Image) -> bool:
+    "Is zero white in a TIFF? Pillow turns pixels of 8 bits itself."
+    return getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0 and picture.mode != "L"
 
 
 def _check_size(height: int, width: int, path: Path) -> None:
@@ -131,6 +145,8 @@ def _grey_values(picture: Image.Image) -> np.ndarray:
     # a TIFF turns itself when it is loaded
     shown = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
     values = np.array(shown)
+    if _is_reversed(picture):
+        return np.iinfo(values.dtype).max - values
     if lossy and shown.mode == "RGB" and np.ptp(values, axis=-1).max() <= _TINT:
         return np.array(shown.convert("L"))
     return values
@@ -169,6 +185,8 @@ def _read_array(path: Path, frame: int | None) -> Pixels:
         raise ArgumentError(
             f"path must hold one array, got {path.name}, an archive of several", "path"
         )
+    if path.stat().st_size != values.offset + values.nbytes:
+        raise ArgumentError(f"path must hold one array, got {path.name}, which goes on", "path")
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 3 and len(values):
@@ -187,16 +205,16 @@ def read_pixels(
 ) -> Pixels:  # float64 [H, W], and the largest value that pixels could have
     "Pixels of a file. Raises `ValueError` if they are no image."
     if header is not None:
-        values, top = dicom_pixels(header)
+        values, top, valid = dicom_pixels(header)
     else:
         reader = _read_picture if kind == FileKind.PICTURE else _read_array
-        values, top = reader(path, frame)
+        values, top, valid = reader(path, frame)
     if kind != FileKind.ARRAY:
         values = _single_channel(values, path)
     _check_pixels(values, path)
     if top is None:
         top = _largest_possible(values)
-    return Pixels(values.astype(np.float64), float(top))
+    return Pixels(values.astype(np.float64), float(top), valid)
 
 
 def _single_channel(values: np.ndarray, path: Path) -> np.ndarray:
@@ -319,11 +337,14 @@ def _intrinsics(
 def _valid_pixels(
     header: Header | None,
     mask: Bool[np.ndarray, "H W"] | None,
-    shape: tuple[int, ...],
+    pixels: Pixels,
     aspect: float,
 ) -> Bool[torch.Tensor, "1 1 H W"] | None:
     "Pixels in the field of the detector and in the mask; None if there is neither."
-    field = None if header is None else open_field(header, shape[0], shape[1], aspect)
+    shape, field = pixels.values.shape, pixels.valid
+    if header is not None:
+        opened = open_field(header, shape[0], shape[1], aspect)
+        field = opened if field is None else field if opened is None else field & opened
     if mask is not None:
         mask = np.asarray(mask, bool)
         if mask.shape != shape:
@@ -335,10 +356,20 @@ def _valid_pixels(
     return None if field is None else torch.from_numpy(field)[None, None]
 
 
+_NEGATIVE = 0.1  # Of the pixels: more than the noise of a dark field leaves
+
+
 def _line_integrals(
     pixels: Pixels, meaning: PixelMeaning, i0: float | None, path: Path
 ) -> Float[torch.Tensor, "1 1 H W"]:
     "Line integrals of pixels. Raises `ValueError` if they are beyond float32."
+    negative = (pixels.values < 0).mean()
+    if not meaning.log and negative > _NEGATIVE:
+        raise ArgumentError(
+            f"path: {path.name} is negative in {negative:.0%} of its pixels: no raw intensities",
+            "path",
+            "intensity",
+        )
     try:
         image = to_line_integrals(pixels.values, meaning, i0, pixels.top)
     except ValueError as error:
@@ -404,7 +435,7 @@ def read_xray(
     valid = image = None
     if pixels is not None:
         aspect = 1.0 if intrinsics is None else intrinsics.dely / intrinsics.delx
-        valid = findings.of(_valid_pixels, header, mask, shape, aspect)
+        valid = findings.of(_valid_pixels, header, mask, pixels, aspect)
     if pixels is not None and meaning is not None:
         image = findings.of(_line_integrals, pixels, meaning, i0, path)
     findings.raise_all()

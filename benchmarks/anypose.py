@@ -1,0 +1,169 @@
+"""Poses from nothing: success, error, time and confidence of `search` and `register`.
+
+    python benchmarks/anypose.py CT [CT ...] [--anatomies 4] [--cases 2] [--ways ...] [--json FILE]
+
+Anatomies are made from each CT as in `anatomies.py`: the CT itself, and others that are mirrored,
+stretched, bent and cut. X-rays are simulated fluoroscopy of all of the body as in
+`registration.py`, from the front, obliquely and from the side. Each is registered with the CT in
+several ways:
+
+    default   `search` about a pose that is off by up to 45 degrees about each of the image's axes,
+              100 mm in the image and 150 mm in depth
+    any       `search` in the range "any", without a pose
+    rough     `register` from that pose with its defaults, which falls back to a search
+    alone     `register` from that pose, `fall_back=False`
+    level3    `register` from up to 20 degrees and 50 mm (100 mm in depth), `fall_back=False`
+    single    the same with one start
+
+and, as cases that have no right answer, with `search` about the pose:
+
+    mirrored  the X-ray mirrored left to right
+    other     the CT of the next anatomy
+    noise     smooth noise of the X-ray's spectrum
+
+mTRE is over 50 random voxels of bone (above 300 HU) of what the CT holds. A case without a right
+answer is wrong at any pose. Seconds are split into building the library, screening and solving.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from anatomies import anatomies, cases, registration_drr
+from machine import cpu_name
+from registration import wrong_pose
+from short_ct import bone_points
+
+from diffpose import se3
+from diffpose.evaluation import Evaluator
+from diffpose.pose import RigidTransform
+from diffpose.registration import build_library, register, search
+from diffpose.registration.screening import find_candidates
+
+RANGE = 45.0, 100.0, 150.0  # degrees, mm in the image, mm in depth
+RIGHT = "default", "any", "rough", "alone", "level3", "single"
+NONE = "mirrored", "other", "noise"
+
+
+def far_pose(drr, pose, generator):
+    "Off by the range, uniformly about and along each of the image's axes at the CT's centre."
+    degrees, mm, depth = RANGE
+    draw = 2 * torch.rand(1, 6, generator=generator, dtype=torch.float64) - 1
+    turn = torch.cat([torch.zeros(1, 3).double(), draw[:, 3:] * math.radians(degrees)], dim=-1)
+    motion = se3.exp(turn)
+    motion[:, :3, 3] = draw[:, :3] * torch.tensor([mm, mm, depth])
+    frame = torch.eye(4, dtype=torch.float64)
+    frame[:3, :3] = drr.camera(pose.double()).axes[0]
+    frame[:3, 3] = drr.center.double()
+    return RigidTransform((frame @ motion @ frame.inverse() @ pose.matrix.double()).float())
+
+
+def smooth_noise(image, seed):
+    "Noise with the amplitudes of an X-ray's Fourier transform, and phases by chance."
+    generator = torch.Generator().manual_seed(seed)
+    phases = torch.fft.rfft2(torch.randn(image.shape, generator=generator))
+    spectrum = torch.fft.rfft2(image - image.mean()).abs()
+    return torch.fft.irfft2(spectrum * phases / phases.abs(), s=image.shape[-2:])
+
+
+def run(way, drr, other, case, k, generator):
+    "The result of one way, and its parts of time."
+    image, mask, pose = case.images[k : k + 1], case.masks[k], case.poses[k]
+    far = far_pose(drr, pose, generator)
+    near = wrong_pose(drr, pose, 3, generator)
+    if way in ("default", "any"):
+        at, where = (far, "default") if way == "default" else (None, "any")
+        start = time.perf_counter()
+        library = build_library(drr, at, where)
+        built = time.perf_counter()
+        camera = drr.camera(pose).to("cpu", torch.float64)
+        find_candidates(library, camera, image, mask, 1)
+        screened = time.perf_counter()
+        result = search(drr, image, at, mask=mask, library=library)
+        seconds = {"library": built - start, "screening": screened - built}
+        return result, seconds | {"total": built - start + result.seconds}
+    if way == "rough":
+        result = register(drr, image, far, mask=mask)
+    elif way == "alone":
+        result = register(drr, image, far, mask=mask, fall_back=False)
+    elif way in ("level3", "single"):
+        n = 1 if way == "single" else 8
+        result = register(drr, image, near, mask=mask, n_starts=n, fall_back=False)
+    else:
+        image = image.flip(-1) if way == "mirrored" else image
+        image = smooth_noise(image, k) if way == "noise" else image
+        mask = mask.flip(-1) if way == "mirrored" else mask
+        drr = other if way == "other" else drr
+        # a doubt is enough; what would fit instead is another question
+        result = search(drr, image, far, mask=mask, fall_back=False)
+    return result, {"total": result.seconds}
+
+
+def measure(ct, args):
+    "All rows of one CT."
+    patients = anatomies(ct, args.anatomies, seed=args.seed)
+    drrs = [registration_drr(patient) for patient in patients]
+    rows = []
+    for n, (patient, drr) in enumerate(zip(patients, drrs)):
+        evaluator = Evaluator(drr, bone_points(drr.subject))
+        generator = torch.Generator().manual_seed(args.seed + n)
+        for case in cases(patient, args.cases, seed=args.seed + 100 * n):
+            for k in range(len(case.poses)):
+                for way in args.ways:
+                    result, seconds = run(way, drr, drrs[n - 1], case, k, generator)
+                    error = evaluator(case.poses[k], result.pose)
+                    row = dict(ct=Path(ct).parent.name, anatomy=patient.name, way=way)
+                    row |= dict(view=case.view, case=k, seconds=seconds, evidence=result.evidence)
+                    row |= dict(converged=result.converged, stop=result.stop.name)
+                    row |= dict(confidence=result.confidence, reason=result.reason)
+                    row["mTRE"] = None if way in NONE else float(error.mTRE)
+                    rows.append(row)
+            print(patient.name, case.view, len(rows), flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(summary(rows, args)) + "\n")
+    return rows
+
+
+def summary(rows, args):
+    return dict(machine=cpu_name(), threads=torch.get_num_threads(), seed=args.seed, rows=rows)
+
+
+def print_table(rows):
+    print(f"{'':<10} {'n':>4} {'<2 mm':>6} {'median':>7} {'converged':>9} {'seconds':>8}")
+    for way in RIGHT + NONE:
+        some = [r for r in rows if r["way"] == way]
+        if not some:
+            continue
+        seconds = torch.tensor([r["seconds"]["total"] for r in some]).median()
+        converged = 100 * sum(r["converged"] for r in some) / len(some)
+        text = f"{way:<10} {len(some):4d} "
+        if way in RIGHT:
+            error = torch.tensor([r["mTRE"] for r in some])
+            text += f"{100 * float((error < 2).float().mean()):6.1f} {error.median():7.2f} "
+        else:
+            text += f"{'':>6} {'':>7} "
+        print(f"{text}{converged:9.1f} {seconds:8.2f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ct", type=Path, nargs="+")
+    parser.add_argument("--anatomies", type=int, default=4, help="of each CT")
+    parser.add_argument("--cases", type=int, default=2, help="of each view of each anatomy")
+    parser.add_argument("--ways", nargs="+", default=RIGHT + NONE, choices=RIGHT + NONE)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows = [row for ct in args.ct for row in measure(ct, args)]
+    print_table(rows)
+    if args.json:
+        args.json.write_text(json.dumps(summary(rows, args)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
