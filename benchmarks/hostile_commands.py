@@ -1,7 +1,7 @@
 """Command lines with odd options and damaged files.
 
 A command must end with exit code 0 and finite results, with 1 if a registration did not converge,
-or with 2 and one line that says what is wrong (or the usage, where typer finds the fault).
+or with 2 and one line that says what is wrong.
 """
 
 import json
@@ -196,8 +196,7 @@ def judge_command(folder: Path, seed: int, k: int) -> Judged:
         fault = _written(out)
         return Judged("wrong" if fault else "right", f"{fault}; {shown}")
     said = result.stderr.strip()
-    usage = said.startswith("Usage") or "─ Error ─" in said  # of typer
     lines = [line for line in said.splitlines() if "Warning" not in line]
-    if usage or (len(lines) == 1 and lines[0].startswith("Error: ")):
+    if len(lines) == 1 and lines[0].startswith("Error: "):
         return Judged("refused", lines[-1])
     return Judged("wrong", f"exit {result.exit_code} without one line of error: {said}; {shown}")

@@ -29,7 +29,8 @@ from pydicom.uid import (
 from .errors import ArgumentError
 
 # %% auto #0
-__all__ = ['MAX_INFLATED', 'MAX_PIXELS', 'is_dicom', 'read_dataset', 'tag_name', 'tag_value', 'tag_numbers', 'stored_pixels']
+__all__ = ['MAX_INFLATED', 'MAX_PIXELS', 'PIXEL_LAYOUT', 'is_dicom', 'read_dataset', 'tag_name', 'tag_value', 'tag_numbers',
+           'stored_pixels']
 
 # %% ../notebooks/api/05_dicom.ipynb #1a68acab
 MAX_INFLATED = 2**29  # Bytes of a deflated file
@@ -156,7 +157,7 @@ def _check_layout(dataset: pydicom.Dataset, compressed: bool) -> None:
     if "PixelData" not in dataset:
         raise ValueError(f"{tag_name('PixelData')} is missing")
     rows, columns, samples, allocated, stored, high, signed = (
-        _whole_number(dataset, keyword) for keyword in _LAYOUT
+        _whole_number(dataset, keyword) for keyword in PIXEL_LAYOUT
     )
     frames = _whole_number(dataset, "NumberOfFrames", default=1)
     if rows * columns > MAX_PIXELS:
@@ -173,7 +174,7 @@ def _check_layout(dataset: pydicom.Dataset, compressed: bool) -> None:
         raise ValueError(f"{tag_name('PixelData')} holds {came} bytes of {wanted}")
 
 
-_LAYOUT = (
+PIXEL_LAYOUT = (
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -218,7 +219,7 @@ def _decode_by_gdcm(dataset: pydicom.Dataset, frame: int) -> np.ndarray:
     if not packed.rstrip(b"\0").endswith(b"\xff\xd9"):
         raise ValueError("the compressed pixels end early")
     alone = pydicom.Dataset()
-    for keyword in (*_LAYOUT, "PhotometricInterpretation", "PlanarConfiguration"):
+    for keyword in (*PIXEL_LAYOUT, "PhotometricInterpretation", "PlanarConfiguration"):
         if keyword in dataset:
             alone[keyword] = dataset[keyword]
     alone.SOPClassUID, alone.SOPInstanceUID = SecondaryCaptureImageStorage, "2.25.1"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import roma
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float
@@ -214,6 +213,8 @@ def random_rigid_transform(
     device: torch.device | str = "cpu",
 ) -> RigidTransform:
     "Rotations drawn uniformly from SO(3), translations from a normal distribution."
+    import roma
+
     R = roma.random_rotmat(batch_size, dtype=dtype, device=device)
     return RigidTransform(
         make_matrix(R, scale * torch.randn(batch_size, 3, dtype=dtype, device=device))
@@ -370,6 +371,8 @@ def _to_parameters(
     if from_matrix is not None:
         rotation = from_matrix(R)
     else:
+        import roma
+
         rotation = roma.rotmat_to_euler(convention, R, degrees=degrees)
     return rotation, (R.mT @ pose.translation[..., None])[..., 0]
 

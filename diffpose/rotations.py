@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
 
@@ -22,11 +21,15 @@ __all__ = ['ROTATIONS', 'quaternion_to_matrix', 'matrix_to_quaternion', 'quatern
 # %% ../notebooks/api/10_rotations.ipynb #e0e78dd0
 def quaternion_to_matrix(q: Tensor) -> Tensor:
     "Rotation matrices [..., 3, 3] of quaternions [..., 4], real part first, normalised here."
+    import roma
+
     return roma.unitquat_to_rotmat(roma.quat_wxyz_to_xyzw(q / q.norm(dim=-1, keepdim=True)))
 
 
 def matrix_to_quaternion(R: Tensor) -> Tensor:
     "Unit quaternions [..., 4] of rotation matrices, real part first and never negative."
+    import roma
+
     q = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(R))
     return torch.where(q[..., :1] < 0, -q, q)
 
@@ -40,12 +43,16 @@ def quaternion_to_rotation_10d(q: Tensor) -> Tensor:
 def _prepare_roma(device: torch.device) -> None:
     """Let RoMa make the table that it remembers for a device as an ordinary tensor: made within
     `torch.inference_mode`, it would be refused by every later backward pass."""
+    import roma
+
     with torch.inference_mode(False):
         roma.special_procrustes(torch.eye(3, device=device))
 
 
 def rotation_10d_to_quaternion(rotation: Tensor) -> Tensor:
     "Eigenvector of the smallest eigenvalue of symmetric matrices [..., 10], upper triangles."
+    import roma
+
     if not torch.compiler.is_compiling():
         _prepare_roma(rotation.device)
     # the order of the components is kept, here real part first
@@ -71,6 +78,8 @@ def quaternion_adjugate_to_quaternion(rotation: Tensor) -> Tensor:
 # %% ../notebooks/api/10_rotations.ipynb #b5e62f75
 def rotation_6d_to_matrix(d6: Tensor) -> Tensor:
     "Gram-Schmidt on the two rows that the six numbers hold; the third row is their cross product."
+    import roma
+
     return roma.special_gramschmidt(d6.unflatten(-1, (2, 3)).mT).mT
 
 
@@ -81,6 +90,8 @@ def matrix_to_rotation_6d(R: Tensor) -> Tensor:
 
 def rotation_9d_to_matrix(rotation: Tensor) -> Tensor:
     "The nearest rotation (in the Frobenius norm) to nine numbers, by SVD."
+    import roma
+
     if not torch.compiler.is_compiling():
         _prepare_roma(rotation.device)
     return roma.special_procrustes(rotation.unflatten(-1, (3, 3)))
@@ -118,6 +129,18 @@ class Rotation(NamedTuple):
     from_matrix: Callable[[Tensor], Tensor] | None = None
 
 
+def _rotvec_to_matrix(w: Tensor) -> Tensor:
+    import roma
+
+    return roma.rotvec_to_rotmat(w)
+
+
+def _matrix_to_rotvec(R: Tensor) -> Tensor:
+    import roma
+
+    return roma.rotmat_to_rotvec(R)
+
+
 def _as_it_is(R: Tensor) -> Tensor:
     return R
 
@@ -139,7 +162,7 @@ def _matrix_to_10d(R: Tensor) -> Tensor:
 
 
 ROTATIONS = {
-    "axis_angle": Rotation((3,), roma.rotvec_to_rotmat, roma.rotmat_to_rotvec),
+    "axis_angle": Rotation((3,), _rotvec_to_matrix, _matrix_to_rotvec),
     "euler_angles": Rotation((3,)),
     "matrix": Rotation((3, 3), _as_it_is, _as_it_is),
     "quaternion": Rotation((4,), quaternion_to_matrix, matrix_to_quaternion),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -70,6 +69,8 @@ def exp(
     twist: Float[Tensor, "*B 6"],  # Twists (v, w): translation part [mm], rotation [rad]
 ) -> Float[Tensor, "*B 4 4"]:  # Rigid matrices acting on column vectors
     "Exponential map of SE(3), exact and differentiable everywhere, zero included."
+    import roma  # slow to load
+
     v, w = twist.split([3, 3], dim=-1)
     W = hat(w)
     theta2 = (w * w).sum(-1)[..., None, None]
@@ -86,6 +87,8 @@ def log(
     matrix: Float[Tensor, "*B 4 4"],  # Rigid matrices acting on column vectors
 ) -> Float[Tensor, "*B 6"]:  # Twists (v, w); the rotation angle lies in [0, pi]
     "Logarithm of SE(3), the inverse of `exp`."
+    import roma
+
     w = roma.rotmat_to_rotvec(matrix[..., :3, :3])
     W = hat(w)
     theta2 = (w * w).sum(-1)[..., None, None]

@@ -106,6 +106,59 @@ def _simulate(drr: "DRR", pose: "RigidTransform") -> _Simulation:
     return _Simulation(xray, settings.photons)
 
 # %% ../../notebooks/api/cli/demo.ipynb #1415818e
+def _field(xray: "Tensor") -> "Tensor | None":
+    "The mask of the collimator that is seen in an X-ray, with a line about it."
+    from diffpose.collimation import find_collimator
+
+    found = find_collimator(xray)
+    if found is None:
+        return None
+    share = f"{found.mask.float().mean():.0%} of the pixels count"
+    typer.echo(f"  found     {found}: {share}")
+    return found.mask.to(xray.device)
+
+# %% ../../notebooks/api/cli/demo.ipynb #18f2a57b
+def _say_errors(
+    drr: "DRR",
+    true: "RigidTransform",
+    wrong: "RigidTransform",
+    found: "RigidTransform",
+    seconds: float,
+) -> None:
+    from diffpose.evaluation import Evaluator, fiducials_from_labels
+
+    names, fiducials = fiducials_from_labels(drr.subject)
+    evaluator = Evaluator(drr, fiducials)
+    before, after = evaluator(true, wrong), evaluator(true, found)
+    distance = f"{before.rotation[0]:.0f} degrees and {before.translation[0]:.0f} mm away"
+    errors = f"{before.mTRE[0]:.1f} mm off before, {after.mTRE[0]:.2f} mm after"
+    typer.echo(f"  found     its pose from {distance} in {seconds:.1f} s:")
+    typer.echo(f"            {errors} (mTRE of {len(names)} structures)")
+
+# %% ../../notebooks/api/cli/demo.ipynb #a46918a7
+def _draw_registration(
+    drr: "DRR",
+    xray: "Tensor",
+    wrong: "RigidTransform",
+    found: "RigidTransform",
+    mask: "Tensor | None",
+    path: Path,
+) -> None:
+    import torch
+
+    from diffpose.threads import single_threaded
+    from diffpose.visualization import plot_registration, save_figure
+
+    with torch.no_grad():
+        before, after = drr(wrong).cpu(), drr(found).cpu()
+    with single_threaded(xray):
+        xray = xray.cpu()
+        if mask is not None:
+            mask = mask.cpu()
+            xray = torch.where(mask, xray, xray[mask].mean())
+        save_figure(plot_registration(xray, before, after, mask=mask), path)
+
+# %% ../../notebooks/api/cli/demo.ipynb #2fdf1a44
 def _demo_registration(drr: "DRR", path: Path, *, short: bool) -> None:
     "Simulate an X-ray, find its pose again, and draw it."
     from diffpose.registration import register
@@ -128,59 +181,6 @@ def _demo_registration(drr: "DRR", path: Path, *, short: bool) -> None:
         typer.echo(f"  left out  {result.left_out[0]:.0%} {text}")
     _say_errors(drr, true, wrong, result.pose, result.seconds)
     _draw_registration(drr, xray, wrong, result.pose, mask, path)
-
-
-def _field(xray: "Tensor") -> "Tensor | None":
-    "The mask of the collimator that is seen in an X-ray, with a line about it."
-    from diffpose.collimation import find_collimator
-
-    found = find_collimator(xray)
-    if found is None:
-        return None
-    share = f"{found.mask.float().mean():.0%} of the pixels count"
-    typer.echo(f"  found     {found}: {share}")
-    return found.mask.to(xray.device)
-
-
-def _say_errors(
-    drr: "DRR",
-    true: "RigidTransform",
-    wrong: "RigidTransform",
-    found: "RigidTransform",
-    seconds: float,
-) -> None:
-    from diffpose.evaluation import Evaluator, fiducials_from_labels
-
-    names, fiducials = fiducials_from_labels(drr.subject)
-    evaluator = Evaluator(drr, fiducials)
-    before, after = evaluator(true, wrong), evaluator(true, found)
-    distance = f"{before.rotation[0]:.0f} degrees and {before.translation[0]:.0f} mm away"
-    errors = f"{before.mTRE[0]:.1f} mm off before, {after.mTRE[0]:.2f} mm after"
-    typer.echo(f"  found     its pose from {distance} in {seconds:.1f} s:")
-    typer.echo(f"            {errors} (mTRE of {len(names)} structures)")
-
-
-def _draw_registration(
-    drr: "DRR",
-    xray: "Tensor",
-    wrong: "RigidTransform",
-    found: "RigidTransform",
-    mask: "Tensor | None",
-    path: Path,
-) -> None:
-    import torch
-
-    from diffpose.threads import single_threaded
-    from diffpose.visualization import plot_registration, save_figure
-
-    with torch.no_grad():
-        before, after = drr(wrong).cpu(), drr(found).cpu()
-    with single_threaded(xray):
-        xray = xray.cpu()
-        if mask is not None:
-            mask = mask.cpu()
-            xray = torch.where(mask, xray, xray[mask].mean())
-        save_figure(plot_registration(xray, before, after, mask=mask), path)
 
 # %% ../../notebooks/api/cli/demo.ipynb #c9bb3901
 DEMO_PART = (0.3, 0.75)  # Fractions of the CT's height, from its lower end

@@ -35,7 +35,7 @@ class MaskOption(NamedTuple):
     numbers: tuple[float, ...] = ()  # Of a circle or a border [pixels]
     path: Path | None = None  # Of a file
 
-
+# %% ../../notebooks/api/cli/masks.ipynb #cbb52df1
 _COUNTS = {"auto": (0,), "none": (0,), "circle": (0, 3), "border": (1,)}
 _FORMS = "auto, none, circle, circle:ROW,COLUMN,RADIUS, border:PIXELS or a file"
 
@@ -81,24 +81,6 @@ class Masked(NamedTuple):
     facts: list[str]
 
 
-def with_mask(
-    xray: "XRay",
-    option: MaskOption,
-) -> Masked:
-    "Raises `ValueError` for a mask of another size, and for one that leaves next to nothing."
-    if option.kind == MaskKind.NONE:
-        return Masked(replace(xray, mask=None), ["all pixels count"])
-    if option.kind == MaskKind.AUTO:
-        return _automatic(xray)
-    mask, name = _given(option, *xray.image.shape[-2:])
-    facts = [name]
-    if xray.mask is not None:
-        mask, facts = mask & xray.mask, [*facts, "and the shutter that the file names"]
-    if not mask.float().mean() > 0.01:
-        raise ValueError(f"--mask: {name} leaves {mask.sum()} of {mask.numel()} pixels")
-    return Masked(replace(xray, mask=mask), [*facts, _share(mask)])
-
-
 def _share(mask: "Tensor") -> str:
     return f"{mask.float().mean():.0%} of the pixels count"
 
@@ -119,7 +101,7 @@ def _given(option: MaskOption, height: int, width: int) -> tuple["Tensor", str]:
     name = f"a circle of radius {radius:g} around row {row:g} and column {column:g}"
     return circle_mask(height, width, circle), name
 
-
+# %% ../../notebooks/api/cli/masks.ipynb #1453efe7
 def _automatic(xray: "XRay") -> Masked:
     "The field of the shutter that the file names, or of the collimator that is found."
     from diffpose.collimation import find_collimator
@@ -132,3 +114,21 @@ def _automatic(xray: "XRay") -> Masked:
         return Masked(xray, ["all pixels count", "no collimator was found"])
     facts = [f"found {found}", _share(found.mask), "--mask none takes all"]
     return Masked(replace(xray, mask=found.mask), facts)
+
+
+def with_mask(
+    xray: "XRay",
+    option: MaskOption,
+) -> Masked:
+    "Raises `ValueError` for a mask of another size, and for one that leaves next to nothing."
+    if option.kind == MaskKind.NONE:
+        return Masked(replace(xray, mask=None), ["all pixels count"])
+    if option.kind == MaskKind.AUTO:
+        return _automatic(xray)
+    mask, name = _given(option, *xray.image.shape[-2:])
+    facts = [name]
+    if xray.mask is not None:
+        mask, facts = mask & xray.mask, [*facts, "and the shutter that the file names"]
+    if not mask.float().mean() > 0.01:
+        raise ValueError(f"--mask: {name} leaves {mask.sum()} of {mask.numel()} pixels")
+    return Masked(replace(xray, mask=mask), [*facts, _share(mask)])

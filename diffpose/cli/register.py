@@ -52,141 +52,210 @@ if TYPE_CHECKING:
 
 # %% ../../notebooks/api/cli/register.ipynb #e18af6e7
 _Number = float | None
+_AS_DICOM = "as DICOM says; other files need it"
+_XRayFile = Annotated[Path, typer.Argument(help="X-ray: a PNG, JPEG, TIFF, NPY or DICOM file.")]
+_Out = Annotated[
+    Path, option(None, "Folder for the result and its pictures; made if it is not there.")
+]
+_Sdd = Annotated[
+    _Number, option("X-ray", "Distance from the source to the detector in mm.", _AS_DICOM)
+]
+_Delx = Annotated[_Number, option("X-ray", "Width of a pixel on the detector in mm.", _AS_DICOM)]
+_Dely = Annotated[
+    _Number, option("X-ray", "Height of a pixel in mm.", "as DICOM says, or the width")
+]
+_X0 = Annotated[
+    float,
+    option(
+        "X-ray",
+        "Where the perpendicular from the source meets the detector (principal point), in mm to "
+        "the right of the image's centre.",
+    ),
+]
+_Y0 = Annotated[float, option("X-ray", "The same, in mm below the image's centre.")]
+_Frame = Annotated[int | None, option("X-ray", "Which frame of a run or a stack, counted from 0.")]
+_Height = Annotated[
+    int | None,
+    option(
+        "X-ray",
+        "Rows that the X-ray is resized to before the search.",
+        "at most 512 pixels along the longer side",
+    ),
+]
 
+# %% ../../notebooks/api/cli/register.ipynb #ba505bb5
+_Intensity = Annotated[
+    str,
+    option(
+        "X-ray",
+        "What pixels are: raw (proportional to the intensity that arrived), log (its logarithm), "
+        "or auto: as DICOM says. Other files need raw or log.",
+    ),
+]
+_Dense = Annotated[
+    str | None,
+    option(
+        "X-ray",
+        "How bones look in the file: dark or bright.",
+        "as DICOM says; or dark in raw and bright in log pixels",
+    ),
+]
+_I0 = Annotated[
+    _Number,
+    option("X-ray", "Raw intensity where nothing is in the beam.", "the brightest thousandth"),
+]
+_Mask = Annotated[
+    str,
+    option(
+        "X-ray",
+        "Pixels that count: auto (a collimator's field, if its edge is plain), none (all), "
+        "circle (the largest), circle:ROW,COLUMN,RADIUS, border:PIXELS, "
+        "or a PNG or NIfTI file of the X-ray's size.",
+    ),
+]
 
+# %% ../../notebooks/api/cli/register.ipynb #c606c3f0
+_Pose = Annotated[
+    Path | None,
+    option(
+        "Pose",
+        "First pose from a JSON file: the pose.json of an earlier registration, or "
+        '{"matrix": 4 x 4 numbers}.',
+    ),
+]
+_Primary = Annotated[
+    _Number,
+    option(
+        "Pose",
+        "Angle of the C-arm in degrees, positive towards the patient's left (LAO).",
+        "as DICOM says",
+    ),
+]
+_Secondary = Annotated[
+    _Number,
+    option(
+        "Pose",
+        "Angle of the C-arm in degrees, positive towards the patient's head (CRA).",
+        "as DICOM says",
+    ),
+]
+_ToPatient = Annotated[
+    _Number, option("Pose", "Distance from the source to the isocenter in mm.", "as DICOM says")
+]
+_Orientation = Annotated[
+    str | None,
+    option(
+        "Pose",
+        "Frame in which the first pose is given: AP (the beam comes from the front), PA (from the "
+        "back) or none.",
+        "that of --pose; PA for angles of a C-arm; else AP",
+    ),
+]
+
+# %% ../../notebooks/api/cli/register.ipynb #2c7317bd
+_Similarity = Annotated[
+    str,
+    option(
+        "Search",
+        "What is compared: gradient (edges), patch (grey values around each pixel) or global "
+        "(grey values of the whole image).",
+    ),
+]
+_Starts = Annotated[
+    int,
+    option("Search", "How many poses the search starts from: the first, and others around it."),
+]
+_Spread = Annotated[
+    tuple[float, float],
+    option(
+        "Search",
+        "How far from the first pose the others lie at most: degrees about each axis, and mm "
+        "along it (twice as many along the beam).",
+        metavar="DEG MM",
+    ),
+]
+_Unknown = Annotated[
+    list[str] | None,
+    option(
+        "Search",
+        "Find sdd, x0 or y0 as well, known to so many mm (standard deviation), such as sdd:5; "
+        "repeat the flag for more.",
+        metavar="NAME:MM",
+    ),
+]
+_AllRays = Annotated[
+    bool,
+    typer.Option(
+        "--all-rays",
+        help="Count also the rays through tissue that lies outside of the CT; they are left out "
+        "otherwise.",
+        rich_help_panel="Search",
+    ),
+]
+_MaxSeconds = Annotated[
+    _Number,
+    option("Search", "Stop after so many seconds with the best pose so far.", "no limit"),
+]
+_Seed = Annotated[int, option("Search", "Seed of the random poses to start from.")]
+_NoAnimation = Annotated[bool, typer.Option("--no-animation", help="Write no trajectory.gif.")]
+
+# %% ../../notebooks/api/cli/register.ipynb #fcb880e9
 @dataclass(frozen=True)
 class RegisterOptions:
     "Of `diffpose register`."
 
     ct: CT
-    xray: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF, NPY or DICOM file.")]
-    out: Annotated[
-        Path, option(None, "Folder for the result and its pictures; made if it is not there.")
-    ]
-    sdd: Annotated[
-        _Number, option("X-ray", "Source-to-detector distance in mm.", "as DICOM says")
-    ] = None
-    delx: Annotated[
-        _Number, option("X-ray", "Pixel width on the detector in mm.", "as DICOM says")
-    ] = None
-    dely: Annotated[
-        _Number, option("X-ray", "Pixel height in mm.", "as DICOM says, or as wide")
-    ] = None
-    x0: Annotated[
-        float, option("X-ray", "Principal point, to the right of the image's centre, in mm.")
-    ] = 0.0
-    y0: Annotated[float, option("X-ray", "Principal point, below the image's centre, in mm.")] = 0.0
-    intensity: Annotated[
-        str,
-        option(
-            "X-ray",
-            "Pixels are raw (proportional to what arrived), log (its logarithm), "
-            "or auto: as DICOM says.",
-        ),
-    ] = "auto"
-    dense: Annotated[
-        str | None,
-        option(
-            "X-ray",
-            "Bones on the screen are dark or bright.",
-            "as DICOM says, or dark in raw and bright in log pixels",
-        ),
-    ] = None
-    i0: Annotated[
-        _Number, option("X-ray", "Raw intensity without a patient.", "the brightest thousandth")
-    ] = None
-    frame: Annotated[int | None, option("X-ray", "Which of several frames, from 0.")] = None
-    mask: Annotated[
-        str,
-        option(
-            "X-ray",
-            "Pixels that count: auto (a collimator's field, if its edge is plain), none (all), "
-            "circle (the largest), circle:ROW,COLUMN,RADIUS, border:PIXELS, "
-            "or a PNG or NIfTI file of the X-ray's size.",
-        ),
-    ] = "auto"
-    height: Annotated[
-        int | None,
-        option(
-            "X-ray",
-            "Rows that the X-ray is resized to first.",
-            "at most 512 pixels along the longer side",
-        ),
-    ] = None
-    pose: Annotated[
-        Path | None,
-        option(
-            "Pose",
-            'First pose, a JSON file: a pose.json of this command, or {"matrix": 4 x 4 numbers}.',
-        ),
-    ] = None
+    xray: _XRayFile
+    out: _Out
+    sdd: _Sdd = None
+    delx: _Delx = None
+    dely: _Dely = None
+    x0: _X0 = 0.0
+    y0: _Y0 = 0.0
+    intensity: _Intensity = "auto"
+    dense: _Dense = None
+    i0: _I0 = None
+    frame: _Frame = None
+    mask: _Mask = "auto"
+    height: _Height = None
+    pose: _Pose = None
     rotation: Rotation = None
     translation: Translation = None
     convention: Convention = "ZXY"
-    primary_angle: Annotated[
-        _Number,
-        option(
-            "Pose", "Of the C-arm, towards the patient's left (LAO), in degrees.", "as DICOM says"
-        ),
-    ] = None
-    secondary_angle: Annotated[
-        _Number,
-        option(
-            "Pose", "Of the C-arm, towards the patient's head (CRA), in degrees.", "as DICOM says"
-        ),
-    ] = None
-    source_to_patient: Annotated[
-        _Number, option("Pose", "Source to isocenter in mm.", "as DICOM says")
-    ] = None
-    orientation: Annotated[
-        str | None,
-        option(
-            "Pose",
-            "Frame of the first pose: AP, PA or none.",
-            "that of --pose; PA for angles of a C-arm; else AP",
-        ),
-    ] = None
+    primary_angle: _Primary = None
+    secondary_angle: _Secondary = None
+    source_to_patient: _ToPatient = None
+    orientation: _Orientation = None
     labelmap: Labelmap = None
     structures: Structures = None
     only: Only = None
     density: Density = "normalized"
     bone_attenuation_multiplier: Bone = 1.0
-    similarity: Annotated[str, option("Search", "gradient, patch or global.")] = "gradient"
-    starts: Annotated[
-        int, option("Search", "Poses to start from: the first, and others around it.")
-    ] = 8
-    spread: Annotated[
-        tuple[float, float],
-        option(
-            "Search", "How far around: degrees, and mm (twice as much in depth).", metavar="DEG MM"
-        ),
-    ] = (10.0, 30.0)
-    unknown: Annotated[
-        list[str] | None,
-        option(
-            "Search",
-            "sdd, x0 or y0 may be off by so many mm (standard deviation): sdd:5; may be repeated.",
-            metavar="NAME:MM",
-        ),
-    ] = None
-    all_rays: Annotated[
-        bool,
-        typer.Option(
-            "--all-rays",
-            help="Count rays through tissue that the CT does not hold, too.",
-            rich_help_panel="Search",
-        ),
-    ] = False
-    max_seconds: Annotated[
-        _Number, option("Search", "Stop after this time with the best pose so far.")
-    ] = None
-    seed: Annotated[int, option("Search", "Of the other starts.")] = 0
+    similarity: _Similarity = "gradient"
+    starts: _Starts = 8
+    spread: _Spread = (10.0, 30.0)
+    unknown: _Unknown = None
+    all_rays: _AllRays = False
+    max_seconds: _MaxSeconds = None
+    seed: _Seed = 0
     device: Device = "cpu"
-    no_animation: Annotated[
-        bool, typer.Option("--no-animation", help="Write no trajectory.gif.")
-    ] = False
+    no_animation: _NoAnimation = False
 
 # %% ../../notebooks/api/cli/register.ipynb #a21fcd05
+def _unknown(texts: list[str] | None) -> dict[str, float]:
+    "Standard deviations of intrinsics [mm] from `NAME:MM`."
+    from diffpose.registration import INTRINSICS
+
+    unknown = {}
+    for text in texts or []:
+        name, _, mm = text.partition(":")
+        if name not in INTRINSICS or not re.fullmatch(r"\d*\.?\d+", mm) or not float(mm) > 0:
+            accepted = f"{list(INTRINSICS)} with a standard deviation in mm, such as sdd:5"
+            raise ValueError(f"--unknown must be one of {accepted}, got {text!r}")
+        unknown[name] = float(mm)
+    return unknown
+
+# %% ../../notebooks/api/cli/register.ipynb #a278a42a
 def _check(o: RegisterOptions) -> None:
     from diffpose.residuals import SIMILARITIES
 
@@ -225,20 +294,6 @@ def _check_least(flag: str, value: int | None, least: int, most: int) -> None:
         raise ValueError(f"{flag} must be at least {least}, got {value}")
     if value is not None and value > most:
         raise ValueError(f"{flag} must be at most {most}, got {value}")
-
-
-def _unknown(texts: list[str] | None) -> dict[str, float]:
-    "Standard deviations of intrinsics [mm] from `NAME:MM`."
-    from diffpose.registration import INTRINSICS
-
-    unknown = {}
-    for text in texts or []:
-        name, _, mm = text.partition(":")
-        if name not in INTRINSICS or not re.fullmatch(r"\d*\.?\d+", mm) or not float(mm) > 0:
-            accepted = f"{list(INTRINSICS)} with a standard deviation in mm, such as sdd:5"
-            raise ValueError(f"--unknown must be one of {accepted}, got {text!r}")
-        unknown[name] = float(mm)
-    return unknown
 
 # %% ../../notebooks/api/cli/register.ipynb #424f077a
 def _smaller(xray: "XRay", height: int | None) -> "XRay":
@@ -340,7 +395,7 @@ def _search(
         flags = "--rotation, --translation, --pose and --sdd"
         raise ValueError(f"the first pose shows no way to a better one; check {flags}") from error
 
-
+# %% ../../notebooks/api/cli/register.ipynb #ee5b38ee
 def _register(o: RegisterOptions) -> "RegistrationResult":
     from diffpose.drr import DRR
 
@@ -388,6 +443,9 @@ def register_command(o: RegisterOptions) -> None:
     The exit code is 0 if the search converged, 1 if not (the files are there
     nevertheless), and 2 if something in the input is wrong (nothing is written
     then).
+
+    For example: diffpose register chest.nii.gz film.png --sdd 1020 --delx 0.4
+    --intensity raw --rotation 30 10 0 --out registered
     """
     _check(o)
     if not _register(o).converged:

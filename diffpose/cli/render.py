@@ -148,61 +148,90 @@ def render_channels(
     return torch.stack(images).cpu().numpy()
 
 # %% ../../notebooks/api/cli/render.ipynb #11b52555
+_Out = Annotated[
+    Path,
+    option(
+        None,
+        "File to write: .png (8 bit), .tiff (float32) or .npy (float32, [channels, rows, "
+        "columns]).",
+    ),
+]
+_Sdd = Annotated[float, option(None, "Distance from the source to the detector in mm.")]
+_Height = Annotated[int, option(None, "Rows of the image.")]
+_Width = Annotated[int | None, option(None, "Columns of the image.", "as many as rows")]
+_Delx = Annotated[float, option(None, "Width of a pixel on the detector in mm.")]
+_Dely = Annotated[float | None, option(None, "Height of a pixel in mm.", "the width")]
+_X0 = Annotated[
+    float,
+    option(
+        None,
+        "Where the perpendicular from the source meets the detector (principal point), in mm to "
+        "the right of the image's centre.",
+    ),
+]
+_Y0 = Annotated[float, option(None, "The same, in mm below the image's centre.")]
+_Orientation = Annotated[
+    str, option("Pose", "Where the beam comes from: AP (the front), PA (the back) or none.")
+]
+
+# %% ../../notebooks/api/cli/render.ipynb #833ffcfe
+_Show = Annotated[
+    list[str] | None,
+    option(
+        None,
+        "Draw this structure in colour (PNG) or as a further channel (TIFF, NPY); repeat the flag "
+        "for more.",
+        False,
+    ),
+]
+_Window = Annotated[
+    tuple[str, str] | None,
+    option(
+        None,
+        "What is black and white in a PNG: two values, or percentiles of the pixels that see "
+        "the patient, such as 5% 99%.",
+        "5% 99.8%",
+        metavar="LOW HIGH",
+    ),
+]
+_Invert = Annotated[
+    bool, typer.Option("--invert", help="Bones are dark in a PNG, as in fluoroscopy.")
+]
+_Method = Annotated[
+    str,
+    option(
+        None,
+        "siddon (voxels as boxes, exact and fast) or trilinear (interpolated). Take trilinear "
+        "where voxels are larger than pixels, as in slices of 3 mm: siddon shows moire there. It "
+        "takes about twice as long.",
+    ),
+]
+
+# %% ../../notebooks/api/cli/render.ipynb #9ff44179
 @dataclass(frozen=True)
 class RenderOptions:
     "Of `diffpose render`."
 
     ct: CT
-    out: Annotated[
-        Path,
-        option(None, "Where to write: .png (8 bit), .tiff (float32) or .npy (float32, [C, H, W])."),
-    ]
+    out: _Out
     rotation: Rotation = None
     translation: Translation = None
     convention: Convention = "ZXY"
-    orientation: Annotated[str, option("Pose", "AP, PA or none.")] = "AP"
-    sdd: Annotated[float, option(None, "Source-to-detector distance in mm.")] = 1020.0
-    height: Annotated[int, option(None, "Rows.")] = 400
-    width: Annotated[int | None, option(None, "Columns.", "as many as rows")] = None
-    delx: Annotated[float, option(None, "Pixel width in mm.")] = 1.0
-    dely: Annotated[float | None, option(None, "Pixel height in mm.", "as wide")] = None
-    x0: Annotated[
-        float, option(None, "Principal point, to the right of the image's centre, in mm.")
-    ] = 0.0
-    y0: Annotated[float, option(None, "Principal point, below the image's centre, in mm.")] = 0.0
+    orientation: _Orientation = "AP"
+    sdd: _Sdd = 1020.0
+    height: _Height = 400
+    width: _Width = None
+    delx: _Delx = 1.0
+    dely: _Dely = None
+    x0: _X0 = 0.0
+    y0: _Y0 = 0.0
     labelmap: Labelmap = None
     structures: Structures = None
     only: Only = None
-    show: Annotated[
-        list[str] | None,
-        option(
-            None,
-            "Draw this structure in colour (PNG) or as a further channel (TIFF, NPY); "
-            "may be repeated.",
-            False,
-        ),
-    ] = None
-    window: Annotated[
-        tuple[str, str] | None,
-        option(
-            None,
-            "What is black and white in a PNG: two values, or percentiles of the pixels that see "
-            "the patient, such as 5% 99%.",
-            "5% 99.8%",
-            metavar="LOW HIGH",
-        ),
-    ] = None
-    invert: Annotated[
-        bool, typer.Option("--invert", help="Bones are dark in a PNG, as in fluoroscopy.")
-    ] = False
-    method: Annotated[
-        str,
-        option(
-            None,
-            "siddon or trilinear; trilinear shows no moire where voxels are larger than pixels, "
-            "as in slices of 3 mm, and takes about twice as long.",
-        ),
-    ] = "siddon"
+    show: _Show = None
+    window: _Window = None
+    invert: _Invert = False
+    method: _Method = "siddon"
     density: Density = "normalized"
     bone_attenuation_multiplier: Bone = 1.0
     device: Device = "cpu"
@@ -235,14 +264,6 @@ def _window_numbers(words: tuple[str, str]) -> tuple[float, float]:
     return low, high
 
 # %% ../../notebooks/api/cli/render.ipynb #5246a1f9
-class _Rendered(NamedTuple):
-    drr: "DRR"
-    channels: "np.ndarray"  # [C, H, W]
-    pixel: float  # Its smaller side at the isocentre [mm]
-    seconds_read: float
-    seconds_rendered: float
-
-
 def _check(o: RenderOptions) -> None:
     "All that can be wrong whatever the files hold."
     check_destination(o.out)
@@ -255,6 +276,14 @@ def _check(o: RenderOptions) -> None:
     check_numbers(**lengths, rotation=o.rotation, translation=o.translation)
     check_pixels(o.height, o.width or o.height)
     check_device(o.device)
+
+# %% ../../notebooks/api/cli/render.ipynb #99811ca8
+class _Rendered(NamedTuple):
+    drr: "DRR"
+    channels: "np.ndarray"  # [C, H, W]
+    pixel: float  # Its smaller side at the isocentre [mm]
+    seconds_read: float
+    seconds_rendered: float
 
 
 def _render(o: RenderOptions) -> _Rendered:
@@ -274,30 +303,7 @@ def _render(o: RenderOptions) -> _Rendered:
     pixel = min(o.delx, o.dely or o.delx) * float(pose.translation.norm()) / o.sdd
     return _Rendered(drr, channels, pixel, loaded - start, time.perf_counter() - loaded)
 
-
-@command(RenderOptions)
-def render_command(o: RenderOptions) -> None:
-    "Render an X-ray of a CT."
-    _check(o)
-    rendered = _render(o)
-    drr, channels = rendered.drr, rendered.channels
-    brightest = channels[0].max()
-    if brightest == 0:
-        flags = "--translation, --rotation and --sdd"
-        say(f"Warning: no ray meets the CT; check {flags}.", err=True)
-    window = _window(o.window, channels[0])
-    save_image(o.out, channels, window, o.invert)
-    voxels = " x ".join(map(str, drr.density.shape))
-    say(f"{o.ct}: {voxels} voxels, read in {rendered.seconds_read:.1f} s")
-    pixels = f"{drr.detector.width} x {drr.detector.height} pixels, {len(channels)} channel(s)"
-    say(f"{o.out}: {pixels}")
-    seconds = f"rendered on {o.device} in {rendered.seconds_rendered:.2f} s"
-    shown = f", {window[0]:.4g} to {window[1]:.4g} shown" if o.out.suffix.lower() == ".png" else ""
-    say(f"  values 0 to {brightest:.4g}{shown}, {seconds}")
-    for hint in _hints(o, rendered):
-        say(f"Hint: {hint}", err=True)
-
-
+# %% ../../notebooks/api/cli/render.ipynb #f75833bb
 def _hints(o: RenderOptions, rendered: _Rendered) -> list[str]:
     "What could look better."
     hints = []
@@ -318,3 +324,29 @@ def _is_pale(xray: "np.ndarray") -> bool:
 
     seen = xray[xray > 0]
     return bool(seen.size) and bool(np.median(seen) > 0.6 * np.quantile(seen, 0.998))
+
+# %% ../../notebooks/api/cli/render.ipynb #4f61e876
+@command(RenderOptions)
+def render_command(o: RenderOptions) -> None:
+    """Render an X-ray of a CT.
+
+    For example: diffpose render example --rotation 30 10 0 --out oblique.png
+    """
+    _check(o)
+    rendered = _render(o)
+    drr, channels = rendered.drr, rendered.channels
+    brightest = channels[0].max()
+    if brightest == 0:
+        flags = "--translation, --rotation and --sdd"
+        say(f"Warning: no ray meets the CT; check {flags}.", err=True)
+    window = _window(o.window, channels[0])
+    save_image(o.out, channels, window, o.invert)
+    voxels = " x ".join(map(str, drr.density.shape))
+    say(f"{o.ct}: {voxels} voxels, read in {rendered.seconds_read:.1f} s")
+    pixels = f"{drr.detector.width} x {drr.detector.height} pixels, {len(channels)} channel(s)"
+    say(f"{o.out}: {pixels}")
+    seconds = f"rendered on {o.device} in {rendered.seconds_rendered:.2f} s"
+    shown = f", {window[0]:.4g} to {window[1]:.4g} shown" if o.out.suffix.lower() == ".png" else ""
+    say(f"  values 0 to {brightest:.4g}{shown}, {seconds}")
+    for hint in _hints(o, rendered):
+        say(f"Hint: {hint}", err=True)

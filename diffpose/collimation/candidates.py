@@ -41,7 +41,7 @@ def blurred(
         image = sum(weight * part for weight, part in zip(kernel, shifted)).T
     return image
 
-
+# %% ../../notebooks/api/collimation/candidates.ipynb #1aaa4eef
 @dataclass(frozen=True)
 class Votes:
     "Pixels that vote, seen from the image's centre."

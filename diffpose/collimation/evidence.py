@@ -89,6 +89,21 @@ _DEEP = DISTANCES <= -8
 _NEAR = DISTANCES >= -6
 
 
+def _steepest(
+    profiles: Float[np.ndarray, "N D"], distances: Float[np.ndarray, "D"]
+) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
+    "Where profiles rise most, between samples, and how much a pixel."
+    slopes = (profiles[:, 2:] - profiles[:, :-2]) / 2
+    slopes = np.where(np.isfinite(slopes), slopes, -1e9)
+    rows = np.arange(len(slopes))
+    top = slopes.argmax(1)
+    centre = top.clip(1, slopes.shape[1] - 2)
+    before, here, after = (slopes[rows, centre + k] for k in (-1, 0, 1))
+    curvature = np.minimum(before - 2 * here + after, -1e-12)
+    between = np.where(top == centre, (0.5 * (before - after) / curvature).clip(-1, 1), 0)
+    return distances[1:-1][top] + between, slopes[rows, top]
+
+# %% ../../notebooks/api/collimation/evidence.ipynb #5c81f6e2
 @dataclass(frozen=True)
 class Evidence:
     "What is seen at the places of an edge; NaN where the image ends."
@@ -114,21 +129,6 @@ def look(
     width = step / np.maximum(slope, 1e-12)
     return Evidence(path, step, outside - profiles[:, _DEEP].mean(1), offset, width)
 
-
-def _steepest(
-    profiles: Float[np.ndarray, "N D"], distances: Float[np.ndarray, "D"]
-) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
-    "Where profiles rise most, between samples, and how much a pixel."
-    slopes = (profiles[:, 2:] - profiles[:, :-2]) / 2
-    slopes = np.where(np.isfinite(slopes), slopes, -1e9)
-    rows = np.arange(len(slopes))
-    top = slopes.argmax(1)
-    centre = top.clip(1, slopes.shape[1] - 2)
-    before, here, after = (slopes[rows, centre + k] for k in (-1, 0, 1))
-    curvature = np.minimum(before - 2 * here + after, -1e-12)
-    between = np.where(top == centre, (0.5 * (before - after) / curvature).clip(-1, 1), 0)
-    return distances[1:-1][top] + between, slopes[rows, top]
-
 # %% ../../notebooks/api/collimation/evidence.ipynb #d499b33d
 def visible(
     seen: Evidence,
@@ -141,7 +141,35 @@ def visible(
         keep &= other.outward(seen.walk.points) < -margin
     return keep
 
+# %% ../../notebooks/api/collimation/evidence.ipynb #5c771e30
+def _moved(
+    edge: Edge,
+    along: Float[np.ndarray, "N"],
+    offset: Float[np.ndarray, "N"],  # Wanted, outward [pixels]
+    weights: Float[np.ndarray, "N"],
+) -> Edge:
+    "The edge of weighted least squares."
+    ones = np.ones_like(along)
+    if isinstance(edge, Circle):
+        down, right, wider = _solve([np.sin(along), np.cos(along), ones], offset, weights)
+        return Circle(edge.row + down, edge.column + right, edge.radius + wider)
+    further, slope = _solve([ones, along], offset, weights)
+    normal, tangent = _axes(edge)
+    length = float(np.hypot(1, slope))
+    row, column = ((normal - slope * tangent) / length).tolist()
+    return Blade((row, column), (edge.distance + further) / length)
 
+
+def _solve(
+    columns: list[Float[np.ndarray, "N"]],
+    values: Float[np.ndarray, "N"],
+    weights: Float[np.ndarray, "N"],
+) -> list[float]:
+    root = np.sqrt(weights)
+    A = np.stack(columns, axis=-1) * root[:, None]
+    return np.linalg.lstsq(A, values * root, rcond=None)[0].tolist()
+
+# %% ../../notebooks/api/collimation/evidence.ipynb #d5e9bd9a
 def refine(
     image: Float[np.ndarray, "H W"],  # That grows outward
     edge: Edge,
@@ -173,31 +201,3 @@ def _fitted(edge: Edge, path: Walk, offset: Float[np.ndarray, "N"]) -> Edge:
         spread = max(1.48 * float(np.median(np.abs(distances))), 0.3)
         weights = (1 - (distances / (3.5 * spread)) ** 2).clip(0) ** 2
     return new
-
-
-def _moved(
-    edge: Edge,
-    along: Float[np.ndarray, "N"],
-    offset: Float[np.ndarray, "N"],  # Wanted, outward [pixels]
-    weights: Float[np.ndarray, "N"],
-) -> Edge:
-    "The edge of weighted least squares."
-    ones = np.ones_like(along)
-    if isinstance(edge, Circle):
-        down, right, wider = _solve([np.sin(along), np.cos(along), ones], offset, weights)
-        return Circle(edge.row + down, edge.column + right, edge.radius + wider)
-    further, slope = _solve([ones, along], offset, weights)
-    normal, tangent = _axes(edge)
-    length = float(np.hypot(1, slope))
-    row, column = ((normal - slope * tangent) / length).tolist()
-    return Blade((row, column), (edge.distance + further) / length)
-
-
-def _solve(
-    columns: list[Float[np.ndarray, "N"]],
-    values: Float[np.ndarray, "N"],
-    weights: Float[np.ndarray, "N"],
-) -> list[float]:
-    root = np.sqrt(weights)
-    A = np.stack(columns, axis=-1) * root[:, None]
-    return np.linalg.lstsq(A, values * root, rcond=None)[0].tolist()

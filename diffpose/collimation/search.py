@@ -19,11 +19,11 @@ from .evidence import Evidence, look, refine, visible
 from .shapes import Circle, Collimator, Edge, pixel_centres
 
 # %% auto #0
-__all__ = ['THRESHOLD', 'STRAIGHT', 'Candidates', 'candidates', 'best_set', 'Belief', 'EdgeBelief', 'judge', 'find_collimator']
+__all__ = ['STRAIGHT', 'THRESHOLD', 'Candidates', 'candidates', 'best_set', 'EdgeBelief', 'Belief', 'judge', 'find_collimator']
 
 # %% ../../notebooks/api/collimation/search.ipynb #41cb1be9
-THRESHOLD = 0.1  # The smallest step, over what 96 % of the image's values span
 STRAIGHT = 1.5  # How far an edge may be from where it should be [pixels]
+THRESHOLD = 0.1  # The smallest step, over what 96 % of the image's values span
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def candidates(
     seen = {edge: look(image, edge) for edge in [*lines, *circles]}
     return Candidates(image, lines, circles, seen)
 
-
+# %% ../../notebooks/api/collimation/search.ipynb #2ab49655
 def _neighbours(edges: tuple[Edge, ...], lines: Sequence[Edge]) -> list[tuple[Edge, ...]]:
     "Sets with one or two lines more, or an edge less."
     free = [line for line in lines if all(line is not edge for edge in edges)]
@@ -87,44 +87,6 @@ def best_set(
     return best
 
 # %% ../../notebooks/api/collimation/search.ipynb #43496ae4
-@dataclass(frozen=True)
-class Belief:
-    "What speaks for a set of edges."
-
-    field: float  # Of the image
-    outside: float  # Of the image
-    step: float  # Usual height over the span of the field
-    extreme: float  # Usual value outside, from 0 to 1 along the span of the field
-    covered: float  # Share of all edges with a step
-    opposite: float  # Share with a step of the other sign
-    edges: list[EdgeBelief]
-    flatness: float  # Span of the outside over the step
-    repeated: float  # Share of the deep field whose values are those of the outside
-
-    def reasons(
-        self,
-        dense: bool,  # Does the outside look dense?
-    ) -> list[str]:
-        "What speaks against a collimator; nothing if it is one."
-        against = {
-            "the field is small": self.field < 0.1,
-            "nothing is outside": self.outside < 0.008,
-            "the step is low": not self.step > 0.3,
-            "the outside is not extreme": not self.extreme > 1,
-            "the edges have gaps": not self.covered > 0.87,
-            "the step changes its sign": not self.opposite < 0.04,
-            "the outside may be air": not dense and not self.is_blank,
-        }
-        reasons = [reason for reason, holds in against.items() if holds]
-        return reasons + [reason for edge in self.edges for reason in edge.reasons()]
-
-    @property
-    def is_blank(self) -> bool:
-        "Has a program filled the outside?"
-        hard = all(edge.sharp > 0.9 and edge.width < 3.5 for edge in self.edges)
-        return hard and self.flatness < 0.02 and self.repeated < 0.02
-
-
 @dataclass(frozen=True)
 class EdgeBelief:
     "What speaks for an edge."
@@ -163,7 +125,45 @@ def _judge_edge(seen: Evidence, keep: np.ndarray, step: float, shorter: int) -> 
         width=float(np.median(seen.width[good])),
     )
 
+# %% ../../notebooks/api/collimation/search.ipynb #41376cc8
+@dataclass(frozen=True)
+class Belief:
+    "What speaks for a set of edges."
 
+    field: float  # Of the image
+    outside: float  # Of the image
+    step: float  # Usual height over the span of the field
+    extreme: float  # Usual value outside, from 0 to 1 along the span of the field
+    covered: float  # Share of all edges with a step
+    opposite: float  # Share with a step of the other sign
+    edges: list[EdgeBelief]
+    flatness: float  # Span of the outside over the step
+    repeated: float  # Share of the deep field whose values are those of the outside
+
+    def reasons(
+        self,
+        dense: bool,  # Does the outside look dense?
+    ) -> list[str]:
+        "What speaks against a collimator; nothing if it is one."
+        against = {
+            "the field is small": self.field < 0.1,
+            "nothing is outside": self.outside < 0.008,
+            "the step is low": not self.step > 0.3,
+            "the outside is not extreme": not self.extreme > 1,
+            "the edges have gaps": not self.covered > 0.87,
+            "the step changes its sign": not self.opposite < 0.04,
+            "the outside may be air": not dense and not self.is_blank,
+        }
+        reasons = [reason for reason, holds in against.items() if holds]
+        return reasons + [reason for edge in self.edges for reason in edge.reasons()]
+
+    @property
+    def is_blank(self) -> bool:
+        "Has a program filled the outside?"
+        hard = all(edge.sharp > 0.9 and edge.width < 3.5 for edge in self.edges)
+        return hard and self.flatness < 0.02 and self.repeated < 0.02
+
+# %% ../../notebooks/api/collimation/search.ipynb #e80564b0
 def judge(
     image: Float[np.ndarray, "H W"],  # That grows outward
     edges: tuple[Edge, ...],
@@ -195,6 +195,41 @@ def judge(
     )
 
 # %% ../../notebooks/api/collimation/search.ipynb #7c984c14
+def _search(
+    image: Float[np.ndarray, "H W"],  # That grows outward
+    dense: bool,
+) -> _Found:
+    "The best set of edges that is believed, perhaps without some of them; none if it is not."
+    found = candidates(image)
+    edges = best_set(found)
+    while edges:
+        for _ in range(2):
+            edges = tuple(_refined(image, edge, edges) for edge in edges)
+        belief = judge(image, edges)
+        if not belief.reasons(dense):
+            worth = replace(found, seen={edge: look(image, edge) for edge in edges}).worth(edges)
+            softness = float(np.median([edge.width for edge in belief.edges]))
+            return _Found(edges, worth, dense, softness)
+        good = tuple(edge for edge, one in zip(edges, belief.edges) if not one.reasons())
+        if len(good) == len(edges):
+            break
+        edges = good
+    return _Found((), 0.0, dense, 0.0)
+
+
+def _refined(image: np.ndarray, edge: Edge, edges: tuple[Edge, ...]) -> Edge:
+    "An edge, refined where the others do not cover it."
+    return refine(image, edge, THRESHOLD, [other for other in edges if other is not edge])
+
+
+@dataclass(frozen=True)
+class _Found:
+    edges: tuple[Edge, ...]
+    worth: float
+    dense: bool
+    softness: float  # [pixels]
+
+# %% ../../notebooks/api/collimation/search.ipynb #b983d917
 def find_collimator(
     image: Float[
         Tensor, "*1 H W"
@@ -231,38 +266,3 @@ def _one_image(image: Float[Tensor, "*1 H W"]) -> Float[np.ndarray, "H W"]:
     if not np.isfinite(values).all():
         raise ValueError("image must be finite, got NaN or infinity")
     return values.reshape(values.shape[-2:])
-
-
-@dataclass(frozen=True)
-class _Found:
-    edges: tuple[Edge, ...]
-    worth: float
-    dense: bool
-    softness: float  # [pixels]
-
-
-def _search(
-    image: Float[np.ndarray, "H W"],  # That grows outward
-    dense: bool,
-) -> _Found:
-    "The best set of edges that is believed, perhaps without some of them; none if it is not."
-    found = candidates(image)
-    edges = best_set(found)
-    while edges:
-        for _ in range(2):
-            edges = tuple(_refined(image, edge, edges) for edge in edges)
-        belief = judge(image, edges)
-        if not belief.reasons(dense):
-            worth = replace(found, seen={edge: look(image, edge) for edge in edges}).worth(edges)
-            softness = float(np.median([edge.width for edge in belief.edges]))
-            return _Found(edges, worth, dense, softness)
-        good = tuple(edge for edge, one in zip(edges, belief.edges) if not one.reasons())
-        if len(good) == len(edges):
-            break
-        edges = good
-    return _Found((), 0.0, dense, 0.0)
-
-
-def _refined(image: np.ndarray, edge: Edge, edges: tuple[Edge, ...]) -> Edge:
-    "An edge, refined where the others do not cover it."
-    return refine(image, edge, THRESHOLD, [other for other in edges if other is not edge])

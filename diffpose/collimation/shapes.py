@@ -18,9 +18,18 @@ from PIL import Image
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['Edge', 'Blade', 'Circle', 'pixel_centres', 'Collimator', 'circle_mask', 'border_mask', 'read_mask']
+__all__ = ['Edge', 'pixel_centres', 'Blade', 'Circle', 'Collimator', 'circle_mask', 'border_mask', 'read_mask']
 
 # %% ../../notebooks/api/collimation/shapes.ipynb #40816330
+def pixel_centres(
+    height: int,  # Rows
+    width: int,  # Columns
+) -> Float[np.ndarray, "H W 2"]:
+    "(row, column) of each pixel's centre."
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    return np.stack([rows, columns], axis=-1) + 0.5
+
+
 class Blade(NamedTuple):
     "A straight edge."
 
@@ -49,7 +58,7 @@ class Blade(NamedTuple):
             return "top" if row < 0 else "bottom"
         return "left" if column < 0 else "right"
 
-
+# %% ../../notebooks/api/collimation/shapes.ipynb #a2d63cf1
 class Circle(NamedTuple):
     "A round edge."
 
@@ -70,15 +79,6 @@ class Circle(NamedTuple):
 
 
 Edge = Blade | Circle
-
-
-def pixel_centres(
-    height: int,  # Rows
-    width: int,  # Columns
-) -> Float[np.ndarray, "H W 2"]:
-    "(row, column) of each pixel's centre."
-    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    return np.stack([rows, columns], axis=-1) + 0.5
 
 # %% ../../notebooks/api/collimation/shapes.ipynb #26a18f29
 @dataclass(frozen=True)
@@ -133,35 +133,6 @@ def border_mask(
     return torch.from_numpy(nearest >= border)[None, None]
 
 # %% ../../notebooks/api/collimation/shapes.ipynb #1e23d93f
-def read_mask(
-    path: str | Path,  # PNG, TIFF, NPY or NIfTI file; pixels that are not zero count
-    height: int,  # Rows of the X-ray
-    width: int,  # Columns
-) -> Bool[Tensor, "1 1 H W"]:
-    "Raises `FileNotFoundError`, and `ValueError` for what cannot be read or is of another size."
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"path: no file at {path}")
-    try:
-        values = np.squeeze(_reader(path)(path))
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise ValueError(f"path: {path} cannot be read as a mask ({error})") from error
-    if values.shape != (height, width):
-        came = " x ".join(map(str, values.shape))
-        raise ValueError(f"{path} must have the {height} x {width} pixels of the X-ray, got {came}")
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{path} must hold numbers, got pixels of type {values.dtype}")
-    return torch.from_numpy(values != 0)[None, None]
-
-
-def _reader(path: Path) -> Callable[[Path], np.ndarray]:
-    "How a file is read, by its suffix. Raises `ValueError` for others."
-    for suffixes, reader in _READERS.items():
-        if path.name.lower().endswith(suffixes):
-            return reader
-    raise ValueError("its name must end in .png, .tif, .tiff, .npy, .nii or .nii.gz")
-
-
 def _picture(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("L") if picture.mode in _COLOURS else picture)
@@ -188,3 +159,32 @@ _READERS: dict[tuple[str, ...], Callable[[Path], np.ndarray]] = {
     (".npy",): _array,
     (".nii", ".nii.gz"): _nifti,
 }
+
+
+def _reader(path: Path) -> Callable[[Path], np.ndarray]:
+    "How a file is read, by its suffix. Raises `ValueError` for others."
+    for suffixes, reader in _READERS.items():
+        if path.name.lower().endswith(suffixes):
+            return reader
+    raise ValueError("its name must end in .png, .tif, .tiff, .npy, .nii or .nii.gz")
+
+# %% ../../notebooks/api/collimation/shapes.ipynb #39d3e512
+def read_mask(
+    path: str | Path,  # PNG, TIFF, NPY or NIfTI file; pixels that are not zero count
+    height: int,  # Rows of the X-ray
+    width: int,  # Columns
+) -> Bool[Tensor, "1 1 H W"]:
+    "Raises `FileNotFoundError`, and `ValueError` for what cannot be read or is of another size."
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"path: no file at {path}")
+    try:
+        values = np.squeeze(_reader(path)(path))
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise ValueError(f"path: {path} cannot be read as a mask ({error})") from error
+    if values.shape != (height, width):
+        came = " x ".join(map(str, values.shape))
+        raise ValueError(f"{path} must have the {height} x {width} pixels of the X-ray, got {came}")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{path} must hold numbers, got pixels of type {values.dtype}")
+    return torch.from_numpy(values != 0)[None, None]

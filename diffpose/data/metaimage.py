@@ -8,12 +8,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from diffpose.data.voxels import (
+    Header,
     Voxels,
     as_tensor,
     inflate_file,
@@ -25,9 +25,6 @@ from diffpose.data.voxels import (
 __all__ = ['check_keys', 'text_numbers', 'whole_numbers', 'check_rotation', 'lps_affine', 'data_file', 'read_metaimage']
 
 # %% ../../notebooks/api/data/metaimage.ipynb #d84a356e
-_LONGEST = 2**20  # Bytes of a header
-
-
 def check_keys(
     came: Iterable[str],
     known: Iterable[str],  # Those that matter
@@ -42,7 +39,7 @@ def check_keys(
 
 _FAMILIAR = ("ElementSize", "CenterOfRotation", "spacings", "space units", "units", "sizes")
 
-
+# %% ../../notebooks/api/data/metaimage.ipynb #7625153c
 def text_numbers(
     key: str,
     text: str,
@@ -69,7 +66,7 @@ def whole_numbers(
         raise ValueError(f"{key} must be whole numbers, got {text[:100]!r}")
     return [int(number) for number in numbers]
 
-
+# %% ../../notebooks/api/data/metaimage.ipynb #d3f75aa7
 def check_rotation(
     key: str,
     directions: Float[np.ndarray, "3 3"],  # Columns are the directions of the axes
@@ -90,7 +87,7 @@ def lps_affine(
     affine[:3, :3], affine[:3, 3] = directions, origin
     return np.diag([-1.0, -1, 1, 1]) @ affine
 
-
+# %% ../../notebooks/api/data/metaimage.ipynb #4b6ea407
 def data_file(
     header: Path,
     name: str,  # Of a file beside it, as it says
@@ -116,7 +113,6 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-_MILLIMETRES = {"?": 1.0, "mm": 1.0, "um": 1e-3, "cm": 10.0, "m": 1e3}  # by the unit
 _NAMES = {  # of old, by the name of today
     "Position": "Offset",
     "Origin": "Offset",
@@ -124,6 +120,7 @@ _NAMES = {  # of old, by the name of today
     "Orientation": "TransformMatrix",
     "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
 }
+_LONGEST = 2**20  # Bytes of a header
 _KNOWN = (
     "NDims",
     "DimSize",
@@ -141,40 +138,7 @@ _KNOWN = (
 )
 
 
-class _Header(NamedTuple):
-    fields: dict[str, str]
-    size: int  # Bytes, to the first voxel of a file that has them
-
-
-def read_metaimage(
-    path: Path,  # .mha, or .mhd with its voxels in another file
-    dense: bool = True,  # A CT, not a label map?
-) -> Voxels:
-    "Voxels of a MetaImage file. Raises `ValueError` if the file is damaged."
-    fields, begin = _read_header(path)
-    check_keys(fields, _KNOWN)
-    shape = _shape(fields)
-    order = ">" if _is_true(fields, "BinaryDataByteOrderMSB") else "<"
-    if fields.get("ElementType") not in _TYPES:
-        raise ValueError(f"ElementType must be one of {[*_TYPES]}, got {fields.get('ElementType')}")
-    dtype = np.dtype(order + _TYPES[fields["ElementType"]])
-    affine = _affine(fields)
-    size = n_bytes(shape, dtype)
-    name = fields["ElementDataFile"]
-    file, offset = (path, begin) if name.upper() == "LOCAL" else (data_file(path, name), 0)
-    (skipped,) = whole_numbers("HeaderSize", fields.get("HeaderSize", "0"), 1)
-    if skipped < -1:
-        raise ValueError(f"HeaderSize must be -1 or more, got {skipped}")
-    offset = file.stat().st_size - size if skipped == -1 else offset + skipped
-    if _is_true(fields, "CompressedData"):
-        raw = inflate_file(file, offset, size, dense)
-    else:
-        raw = read_raw(file, offset, size)
-    values = np.frombuffer(raw.data, dtype).reshape(shape[::-1]).transpose()
-    return Voxels(as_tensor(values)[None], affine)
-
-
-def _read_header(path: Path) -> _Header:
+def _read_header(path: Path) -> Header:
     "Keys and their values, up to the one that comes last."
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -187,10 +151,10 @@ def _read_header(path: Path) -> _Header:
             if fields.setdefault(key, value) != value:
                 raise ValueError(f"its header says {key} twice")
             if key == "ElementDataFile":
-                return _Header(fields, file.tell())
+                return Header(fields, file.tell())
     raise ValueError("its header says nothing of ElementDataFile")
 
-
+# %% ../../notebooks/api/data/metaimage.ipynb #7d215323
 def _shape(fields: dict[str, str]) -> list[int]:
     "Voxels along three axes."
     if fields.get("ObjectType", "Image") != "Image":
@@ -218,6 +182,9 @@ def _is_true(fields: dict[str, str], key: str, default: str = "False") -> bool:
     return text.lower() in ("true", "t", "1")
 
 
+_MILLIMETRES = {"?": 1.0, "mm": 1.0, "um": 1e-3, "cm": 10.0, "m": 1e3}  # by the unit
+
+
 def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
     "From spacing, directions (a row for each axis) and origin."
     spacing = text_numbers("ElementSpacing", fields.get("ElementSpacing", ""), 3)
@@ -232,3 +199,31 @@ def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
         raise ValueError(f"DistanceUnits must be one of {[*_MILLIMETRES]}, got {unit}")
     affine = lps_affine(directions * spacing, origin)
     return np.diag([*[_MILLIMETRES[unit]] * 3, 1.0]) @ affine
+
+# %% ../../notebooks/api/data/metaimage.ipynb #ec89f6a0
+def read_metaimage(
+    path: Path,  # .mha, or .mhd with its voxels in another file
+    dense: bool = True,  # A CT, not a label map?
+) -> Voxels:
+    "Voxels of a MetaImage file. Raises `ValueError` if the file is damaged."
+    fields, begin = _read_header(path)
+    check_keys(fields, _KNOWN)
+    shape = _shape(fields)
+    order = ">" if _is_true(fields, "BinaryDataByteOrderMSB") else "<"
+    if fields.get("ElementType") not in _TYPES:
+        raise ValueError(f"ElementType must be one of {[*_TYPES]}, got {fields.get('ElementType')}")
+    dtype = np.dtype(order + _TYPES[fields["ElementType"]])
+    affine = _affine(fields)
+    size = n_bytes(shape, dtype)
+    name = fields["ElementDataFile"]
+    file, offset = (path, begin) if name.upper() == "LOCAL" else (data_file(path, name), 0)
+    (skipped,) = whole_numbers("HeaderSize", fields.get("HeaderSize", "0"), 1)
+    if skipped < -1:
+        raise ValueError(f"HeaderSize must be -1 or more, got {skipped}")
+    offset = file.stat().st_size - size if skipped == -1 else offset + skipped
+    if _is_true(fields, "CompressedData"):
+        raw = inflate_file(file, offset, size, dense)
+    else:
+        raw = read_raw(file, offset, size)
+    values = np.frombuffer(raw.data, dtype).reshape(shape[::-1]).transpose()
+    return Voxels(as_tensor(values)[None], affine)

@@ -34,52 +34,6 @@ _KINDS = {  # by the size of the header [bytes], and whether voxels are in a fil
     (540, False): nib.Nifti2Header,
     (540, True): nib.Nifti2Pair.header_class,
 }
-_BEGIN = 1024  # Bytes, of which a header needs at most 540
-
-
-def read_nifti(
-    path: Path,  # .nii, gzipped or not, or one of a pair of .hdr and .img
-    dense: bool = True,  # A CT, not a label map?
-) -> Voxels:
-    "Voxels of a NIfTI file. Raises `ValueError` if the file is damaged."
-    pair = path.suffix.lower() in (".hdr", ".img")
-    header = _header(_begin(_beside(path, ".hdr") if pair else path), pair)
-    file = _beside(path, ".img") if pair else path
-    shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
-    offset, least = float(header["vox_offset"]), 0 if pair else header.single_vox_offset
-    if not (offset.is_integer() and offset >= least):
-        raise ValueError(f"its header says that voxels begin at byte {offset:g}")
-    begin, size = int(offset), n_bytes(shape, dtype)
-    if _is_packed(file):
-        raw = inflate_file(file, 0, begin + size, dense)[begin:]
-    else:
-        raw = read_raw(file, begin, size)
-    values = np.frombuffer(raw.data, dtype).reshape(shape, order="F")
-    data = as_tensor(_channels_first(_scaled(values, header))).contiguous()
-    return Voxels(data, _affine(header, path.name))
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    "The file of a pair that has a suffix."
-    return path.with_suffix(suffix.upper() if path.suffix.isupper() else suffix)
-
-
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _begin(path: Path) -> bytes:
-    "The first bytes of a file, inflated."
-    begin, packed = b"", _is_packed(path)
-    with path.open("rb") as file:
-        if not packed:
-            return file.read(_BEGIN)
-        for piece in inflated_pieces(file):
-            begin += piece
-            if len(begin) >= _BEGIN:
-                break
-    return begin
 
 
 def _header(begin: bytes, pair: bool) -> nib.Nifti1Header:
@@ -109,24 +63,31 @@ def _order_and_size(begin: bytes) -> tuple[str, int]:
             return order, size
     raise ValueError("it does not begin with a NIfTI header")
 
-
-def _scaled(values: np.ndarray, header: nib.Nifti1Header) -> np.ndarray:
-    if np.isinf(header["scl_slope"]):
-        raise ValueError("its header says that voxels are scaled by infinity")
-    slope, intercept = header.get_slope_inter()
-    if slope is None:
-        return values
-    return apply_read_scaling(values, slope, 0 if intercept is None else intercept)
+# %% ../../notebooks/api/data/nifti.ipynb #6606969b
+_BEGIN = 1024  # Bytes, of which a header needs at most 540
 
 
-def _channels_first(values: np.ndarray) -> np.ndarray:
-    "Voxels [C, X, Y, Z] of an array whose last axis may be channels."
-    while values.ndim < 3:
-        values = values[..., None]
-    values = values.reshape(values.shape[:3] + tuple(n for n in values.shape[3:] if n > 1))
-    if values.ndim > 4:
-        raise ValueError(f"it has {values.ndim} dimensions, at most 4 are accepted")
-    return np.moveaxis(values, -1, 0) if values.ndim > 3 else values[None]
+def _beside(path: Path, suffix: str) -> Path:
+    "The file of a pair that has a suffix."
+    return path.with_suffix(suffix.upper() if path.suffix.isupper() else suffix)
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _begin(path: Path) -> bytes:
+    "The first bytes of a file, inflated."
+    begin, packed = b"", _is_packed(path)
+    with path.open("rb") as file:
+        if not packed:
+            return file.read(_BEGIN)
+        for piece in inflated_pieces(file):
+            begin += piece
+            if len(begin) >= _BEGIN:
+                break
+    return begin
 
 # %% ../../notebooks/api/data/nifti.ipynb #e27aa38b
 _MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by the code of the unit
@@ -172,3 +133,44 @@ def _compare_forms(
         "qform",
         stacklevel=2,
     )
+
+# %% ../../notebooks/api/data/nifti.ipynb #b30fb722
+def _scaled(values: np.ndarray, header: nib.Nifti1Header) -> np.ndarray:
+    if np.isinf(header["scl_slope"]):
+        raise ValueError("its header says that voxels are scaled by infinity")
+    slope, intercept = header.get_slope_inter()
+    if slope is None:
+        return values
+    return apply_read_scaling(values, slope, 0 if intercept is None else intercept)
+
+
+def _channels_first(values: np.ndarray) -> np.ndarray:
+    "Voxels [C, X, Y, Z] of an array whose last axis may be channels."
+    while values.ndim < 3:
+        values = values[..., None]
+    values = values.reshape(values.shape[:3] + tuple(n for n in values.shape[3:] if n > 1))
+    if values.ndim > 4:
+        raise ValueError(f"it has {values.ndim} dimensions, at most 4 are accepted")
+    return np.moveaxis(values, -1, 0) if values.ndim > 3 else values[None]
+
+# %% ../../notebooks/api/data/nifti.ipynb #5d14747e
+def read_nifti(
+    path: Path,  # .nii, gzipped or not, or one of a pair of .hdr and .img
+    dense: bool = True,  # A CT, not a label map?
+) -> Voxels:
+    "Voxels of a NIfTI file. Raises `ValueError` if the file is damaged."
+    pair = path.suffix.lower() in (".hdr", ".img")
+    header = _header(_begin(_beside(path, ".hdr") if pair else path), pair)
+    file = _beside(path, ".img") if pair else path
+    shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
+    offset, least = float(header["vox_offset"]), 0 if pair else header.single_vox_offset
+    if not (offset.is_integer() and offset >= least):
+        raise ValueError(f"its header says that voxels begin at byte {offset:g}")
+    begin, size = int(offset), n_bytes(shape, dtype)
+    if _is_packed(file):
+        raw = inflate_file(file, 0, begin + size, dense)[begin:]
+    else:
+        raw = read_raw(file, begin, size)
+    values = np.frombuffer(raw.data, dtype).reshape(shape, order="F")
+    data = as_tensor(_channels_first(_scaled(values, header))).contiguous()
+    return Voxels(data, _affine(header, path.name))

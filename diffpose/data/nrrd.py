@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,6 +20,7 @@ from diffpose.data.metaimage import (
     whole_numbers,
 )
 from diffpose.data.voxels import (
+    Header,
     Voxels,
     as_tensor,
     check_packed,
@@ -33,29 +33,6 @@ from diffpose.data.voxels import (
 __all__ = ['read_nrrd']
 
 # %% ../../notebooks/api/data/nrrd.ipynb #153de0cb
-_TYPES = {
-    "i1": ("signed char", "int8", "int8_t"),
-    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
-    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
-    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
-    "i4": ("int", "signed int", "int32", "int32_t"),
-    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
-    "i8": ("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"),
-    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
-    "f4": ("float",),
-    "f8": ("double",),
-}
-_CODES = {name: code for code, names in _TYPES.items() for name in names}
-_FLIPS = {  # signs that lead to LPS, by the name of the space
-    "left-posterior-superior": (1, 1, 1),
-    "lps": (1, 1, 1),
-    "right-anterior-superior": (-1, -1, 1),
-    "ras": (-1, -1, 1),
-    "left-anterior-superior": (1, -1, 1),
-    "las": (1, -1, 1),
-    "scanner-xyz": (1, 1, 1),
-    "3d-right-handed": (1, 1, 1),
-}
 _KNOWN = (
     "type",
     "dimension",
@@ -70,54 +47,10 @@ _KNOWN = (
     "line skip",
     "byte skip",
 )
-_AXES = ("domain", "space", "none", "???")  # kinds of an axis along which something lies
-_MILLIMETRES = {  # by the name of the unit
-    "": 1.0,
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "millimeters": 1.0,
-    "millimetre": 1.0,
-    "cm": 10.0,
-    "m": 1e3,
-    "meters": 1e3,
-    "um": 1e-3,
-    "\N{MICRO SIGN}m": 1e-3,
-    "microns": 1e-3,
-    "nm": 1e-6,
-}
 _NAMES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}
 
 
-class _Header(NamedTuple):
-    fields: dict[str, str]
-    size: int  # Bytes, to the first voxel of a file that has them
-
-
-def read_nrrd(
-    path: Path,  # .nrrd, or .nhdr with its voxels in another file
-    dense: bool = True,  # A CT, not a label map?
-) -> Voxels:
-    "Voxels of an NRRD file. Raises `ValueError` if the file is damaged."
-    fields, offset = _read_header(path)
-    check_keys(fields, _KNOWN)
-    if fields.get("dimension") != "3":
-        raise ValueError(f"dimension must be 3, got {fields.get('dimension')}")
-    strange = set(fields.get("kinds", "").lower().split()) - set(_AXES)
-    if strange:
-        raise ValueError(f"kinds must be domain or space, got {fields['kinds']}")
-    shape = whole_numbers("sizes", fields.get("sizes", ""), 3)
-    dtype = _dtype(fields)
-    affine = _in_millimetres(fields) @ _affine(fields)
-    size = n_bytes(shape, dtype)
-    file = path
-    if "data file" in fields:
-        file, offset = data_file(path, fields["data file"]), 0
-    raw = _read_bytes(file, offset, size, fields, dense)
-    values = np.frombuffer(raw.data, dtype).reshape(shape[::-1]).transpose()
-    return Voxels(as_tensor(values)[None], affine)
-
-
-def _read_header(path: Path) -> _Header:
+def _read_header(path: Path) -> Header:
     "Fields and their values, up to an empty line or, of a detached header, to its end."
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -136,7 +69,22 @@ def _read_header(path: Path) -> _Header:
                 raise ValueError(f"its header says {key} twice")
         if line.strip() or (not line and "data file" not in fields):
             raise ValueError("its header does not end")
-        return _Header(fields, file.tell())
+        return Header(fields, file.tell())
+
+# %% ../../notebooks/api/data/nrrd.ipynb #0bba6417
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_CODES = {name: code for code, names in _TYPES.items() for name in names}
 
 
 def _dtype(fields: dict[str, str]) -> np.dtype:
@@ -149,7 +97,74 @@ def _dtype(fields: dict[str, str]) -> np.dtype:
         raise ValueError(f"endian must be little or big, got {fields.get('endian')}")
     return np.dtype(code).newbyteorder("<" if endian == "little" else ">")
 
+# %% ../../notebooks/api/data/nrrd.ipynb #cb6380d6
+_FLIPS = {  # signs that lead to LPS, by the name of the space
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+    "scanner-xyz": (1, 1, 1),
+    "3d-right-handed": (1, 1, 1),
+}
 
+
+def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
+    "From the directions of the axes, or from spacings alone."
+    vectors = fields.get("space directions")
+    if vectors is None:
+        spacing = text_numbers("spacings", fields.get("spacings", ""), 3)
+        if min(spacing) <= 0:
+            raise ValueError(f"spacings must be positive, got {spacing}")
+        return lps_affine(np.diag(spacing), [0.0] * 3)
+    space = fields.get("space", "").lower()
+    if space not in _FLIPS:
+        raise ValueError(f"space must be one of {[*_FLIPS]}, got {fields.get('space')}")
+    flips = np.array(_FLIPS[space])
+    steps = np.reshape(_vectors("space directions", vectors, 9), (3, 3)).T
+    lengths = np.linalg.norm(steps, axis=0)
+    if not (lengths > 0).all():
+        raise ValueError(f"space directions must not be zero, got {vectors}")
+    check_rotation("space directions", steps / lengths)
+    if "spacings" in fields:
+        spacing = text_numbers("spacings", fields["spacings"], 3)
+        if not np.allclose(spacing, lengths, rtol=1e-2):
+            raise ValueError(f"spacings are {spacing}, by the space directions {lengths.tolist()}")
+    origin = _vectors("space origin", fields.get("space origin", "(0,0,0)"), 3)
+    return lps_affine(flips[:, None] * steps, list(flips * origin))
+
+
+def _vectors(key: str, text: str, count: int) -> list[float]:
+    "Numbers of vectors such as (1,0,0) (0,1,0)."
+    return text_numbers(key, text.translate(str.maketrans("(),", "   ")), count)
+
+# %% ../../notebooks/api/data/nrrd.ipynb #57f256d1
+_MILLIMETRES = {  # by the name of the unit
+    "": 1.0,
+    "mm": 1.0,
+    "millimeter": 1.0,
+    "millimeters": 1.0,
+    "millimetre": 1.0,
+    "cm": 10.0,
+    "m": 1e3,
+    "meters": 1e3,
+    "um": 1e-3,
+    "\N{MICRO SIGN}m": 1e-3,
+    "microns": 1e-3,
+    "nm": 1e-6,
+}
+
+
+def _in_millimetres(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
+    "A scaling by the unit of the space, of which there is one for all axes."
+    text = fields.get("space units", fields.get("units", ""))
+    names = text.replace('"', " ").split() or [""]
+    if len(set(names)) > 1 or names[0].lower() not in _MILLIMETRES:
+        raise ValueError(f"space units must be millimetres or another length, got {text}")
+    return np.diag([*[_MILLIMETRES[names[0].lower()]] * 3, 1.0])
+
+# %% ../../notebooks/api/data/nrrd.ipynb #5fe0127b
 def _read_bytes(
     file: Path, offset: int, size: int, fields: dict[str, str], dense: bool
 ) -> UInt8[np.ndarray, "size"]:
@@ -180,41 +195,29 @@ def _read_bzip2(file: Path, offset: int, size: int, dense: bool) -> UInt8[np.nda
         raise ValueError(f"its compressed data are not the {size} bytes that its header says")
     return np.frombuffer(bytearray(data), np.uint8)
 
-
-def _affine(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
-    "From the directions of the axes, or from spacings alone."
-    vectors = fields.get("space directions")
-    if vectors is None:
-        spacing = text_numbers("spacings", fields.get("spacings", ""), 3)
-        if min(spacing) <= 0:
-            raise ValueError(f"spacings must be positive, got {spacing}")
-        return lps_affine(np.diag(spacing), [0.0] * 3)
-    space = fields.get("space", "").lower()
-    if space not in _FLIPS:
-        raise ValueError(f"space must be one of {[*_FLIPS]}, got {fields.get('space')}")
-    flips = np.array(_FLIPS[space])
-    steps = np.reshape(_vectors("space directions", vectors, 9), (3, 3)).T
-    lengths = np.linalg.norm(steps, axis=0)
-    if not (lengths > 0).all():
-        raise ValueError(f"space directions must not be zero, got {vectors}")
-    check_rotation("space directions", steps / lengths)
-    if "spacings" in fields:
-        spacing = text_numbers("spacings", fields["spacings"], 3)
-        if not np.allclose(spacing, lengths, rtol=1e-2):
-            raise ValueError(f"spacings are {spacing}, by the space directions {lengths.tolist()}")
-    origin = _vectors("space origin", fields.get("space origin", "(0,0,0)"), 3)
-    return lps_affine(flips[:, None] * steps, list(flips * origin))
+# %% ../../notebooks/api/data/nrrd.ipynb #9d82aad3
+_AXES = ("domain", "space", "none", "???")  # kinds of an axis along which something lies
 
 
-def _in_millimetres(fields: dict[str, str]) -> Float[np.ndarray, "4 4"]:
-    "A scaling by the unit of the space, of which there is one for all axes."
-    text = fields.get("space units", fields.get("units", ""))
-    names = text.replace('"', " ").split() or [""]
-    if len(set(names)) > 1 or names[0].lower() not in _MILLIMETRES:
-        raise ValueError(f"space units must be millimetres or another length, got {text}")
-    return np.diag([*[_MILLIMETRES[names[0].lower()]] * 3, 1.0])
-
-
-def _vectors(key: str, text: str, count: int) -> list[float]:
-    "Numbers of vectors such as (1,0,0) (0,1,0)."
-    return text_numbers(key, text.translate(str.maketrans("(),", "   ")), count)
+def read_nrrd(
+    path: Path,  # .nrrd, or .nhdr with its voxels in another file
+    dense: bool = True,  # A CT, not a label map?
+) -> Voxels:
+    "Voxels of an NRRD file. Raises `ValueError` if the file is damaged."
+    fields, offset = _read_header(path)
+    check_keys(fields, _KNOWN)
+    if fields.get("dimension") != "3":
+        raise ValueError(f"dimension must be 3, got {fields.get('dimension')}")
+    strange = set(fields.get("kinds", "").lower().split()) - set(_AXES)
+    if strange:
+        raise ValueError(f"kinds must be domain or space, got {fields['kinds']}")
+    shape = whole_numbers("sizes", fields.get("sizes", ""), 3)
+    dtype = _dtype(fields)
+    affine = _in_millimetres(fields) @ _affine(fields)
+    size = n_bytes(shape, dtype)
+    file = path
+    if "data file" in fields:
+        file, offset = data_file(path, fields["data file"]), 0
+    raw = _read_bytes(file, offset, size, fields, dense)
+    values = np.frombuffer(raw.data, dtype).reshape(shape[::-1]).transpose()
+    return Voxels(as_tensor(values)[None], affine)

@@ -22,6 +22,7 @@ from torch import Tensor
 from .metaimage import lps_affine
 from .voxels import Voxels, n_bytes
 from diffpose.dicom import (
+    PIXEL_LAYOUT,
     is_dicom,
     read_dataset,
     stored_pixels,
@@ -35,35 +36,6 @@ from ..errors import ArgumentError
 __all__ = ['Slice', 'find_slices', 'Stack', 'stack_slices', 'read_series']
 
 # %% ../../notebooks/api/data/series.ipynb #d714ba2f
-_SUFFIXES = (".dcm", ".dicom", ".ima")
-_LAYOUT = (
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-)
-_TAGS = (
-    *_LAYOUT,
-    "SOPClassUID",
-    "SeriesInstanceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "NumberOfFrames",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
-    "ModalityLUTSequence",
-    "Modality",
-    "PhotometricInterpretation",
-    "FrameOfReferenceUID",
-)
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and those that begin with it
-
-
 class Slice(NamedTuple):
     "A file of a series and what its header says."
 
@@ -99,6 +71,52 @@ def _in_file(path: Path) -> Iterator[None]:
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
+# %% ../../notebooks/api/data/series.ipynb #134e96d7
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+def _dicom_files(folder: Path) -> list[Path]:
+    "Regular DICOM files of a folder."
+    files, others = [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_symlink() and not path.exists():
+            warnings.warn(f"{path} links to nothing and is skipped", stacklevel=2)
+        elif is_dicom(path):
+            files.append(path)
+        elif path.is_file():
+            others.append(path)
+    like_slices = {_pattern(path) for path in files}
+    for path in others:
+        if path.suffix.lower() in _SUFFIXES or _pattern(path) in like_slices:
+            raise ValueError(f"{path.name} is not a DICOM file")
+    return files
+
+
+def _pattern(path: Path) -> str:
+    "A name without its digits, decimal or hexadecimal."
+    return re.sub("[0-9a-fA-F]+", "#", path.name)
+
+# %% ../../notebooks/api/data/series.ipynb #6ae51859
+_TAGS = (
+    *PIXEL_LAYOUT,
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "NumberOfFrames",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "Modality",
+    "PhotometricInterpretation",
+    "FrameOfReferenceUID",
+)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and those that begin with it
+
 
 def find_slices(
     folder: Path,
@@ -126,6 +144,28 @@ def find_slices(
     return slices
 
 
+def _check_others(slices: list[Slice], files: list[Slice], uid: str) -> None:
+    "Raise `ValueError` for an image that should be a slice and has no position."
+    of_slices = set().union(*map(_classes, slices))
+    chosen = {s.path for s in slices}
+    for file in files:
+        if file.path in chosen:
+            continue
+        kinds, series = _classes(file), file.value("SeriesInstanceUID")
+        if any(kind.startswith(_SECONDARY_CAPTURE) for kind in kinds):
+            continue
+        # a file that ends early may have lost its series, and a part of its class
+        lost = series is None and any(a.startswith(b) for a in of_slices for b in kinds or {""})
+        if lost or str(series) == uid:
+            raise ValueError(f"{file.path.name}: {tag_name('ImagePositionPatient')} is missing")
+
+
+def _classes(file: Slice) -> set[str]:
+    "The classes of object that a file declares, in the two tags that hold them."
+    meta = getattr(file.header, "file_meta", {}).get("MediaStorageSOPClassUID")
+    return {str(uid) for uid in (meta, file.value("SOPClassUID")) if uid}
+
+# %% ../../notebooks/api/data/series.ipynb #9ce0abdb
 _HOUNSFIELD = (None, "HU", "HU_MOD", "US")  # US: unspecified, as many scanners write
 
 
@@ -149,57 +189,96 @@ def _check_meaning(slices: list[Slice]) -> None:
             stacklevel=2,
         )
 
-
-def _dicom_files(folder: Path) -> list[Path]:
-    "Regular DICOM files of a folder."
-    files, others = [], []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_symlink() and not path.exists():
-            warnings.warn(f"{path} links to nothing and is skipped", stacklevel=2)
-        elif is_dicom(path):
-            files.append(path)
-        elif path.is_file():
-            others.append(path)
-    like_slices = {_pattern(path) for path in files}
-    for path in others:
-        if path.suffix.lower() in _SUFFIXES or _pattern(path) in like_slices:
-            raise ValueError(f"{path.name} is not a DICOM file")
-    return files
-
-
-def _pattern(path: Path) -> str:
-    "A name without its digits, decimal or hexadecimal."
-    return re.sub("[0-9a-fA-F]+", "#", path.name)
-
-
-def _check_others(slices: list[Slice], files: list[Slice], uid: str) -> None:
-    "Raise `ValueError` for an image that should be a slice and has no position."
-    of_slices = set().union(*map(_classes, slices))
-    chosen = {s.path for s in slices}
-    for file in files:
-        if file.path in chosen:
-            continue
-        kinds, series = _classes(file), file.value("SeriesInstanceUID")
-        if any(kind.startswith(_SECONDARY_CAPTURE) for kind in kinds):
-            continue
-        # a file that ends early may have lost its series, and a part of its class
-        lost = series is None and any(a.startswith(b) for a in of_slices for b in kinds or {""})
-        if lost or str(series) == uid:
-            raise ValueError(f"{file.path.name}: {tag_name('ImagePositionPatient')} is missing")
-
-
-def _classes(file: Slice) -> set[str]:
-    "The classes of object that a file declares, in the two tags that hold them."
-    meta = getattr(file.header, "file_meta", {}).get("MediaStorageSOPClassUID")
-    return {str(uid) for uid in (meta, file.value("SOPClassUID")) if uid}
-
 # %% ../../notebooks/api/data/series.ipynb #1d2c9b44
+def _agreed(slices: list[Slice], keyword: str, count: int, tolerance: float) -> list[float]:
+    "Numbers of a tag that all slices share. Raises `ValueError` naming one that differs."
+    numbers = [s.numbers(keyword, count) for s in slices]
+    usual = list(Counter(map(tuple, numbers)).most_common(1)[0][0])
+    for slice, came in zip(slices, numbers):
+        if not np.allclose(came, usual, rtol=0, atol=tolerance):
+            raise ValueError(
+                f"{slice.path.name}: {tag_name(keyword)} is {came}, of other slices {usual}"
+            )
+    return usual
+
+
+def _check_slice(slice: Slice) -> None:
+    "Raise `ValueError` for a slice that cannot be one of a CT."
+    spacing = slice.numbers("PixelSpacing", 2)
+    if min(spacing) <= 0:
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('PixelSpacing')} must be positive, got {spacing}"
+        )
+    cosines = np.reshape(slice.numbers("ImageOrientationPatient", 6), (2, 3))
+    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-3):
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('ImageOrientationPatient')} must be two perpendicular "
+            f"directions, got {cosines.tolist()}"
+        )
+    _check_numbers(slice)
+
+
+def _check_numbers(slice: Slice) -> None:
+    "Raise `ValueError` for pixels that are no single numbers which a slope and an intercept scale."
+    if slice.value("ModalityLUTSequence") is not None:
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('ModalityLUTSequence')} is not applied, a rescale slope "
+            "and an intercept are"
+        )
+    colours = slice.value("PhotometricInterpretation")
+    if colours not in (None, "MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(
+            f"{slice.path.name}: {tag_name('PhotometricInterpretation')} must be MONOCHROME1 or "
+            f"MONOCHROME2, got {colours}"
+        )
+    for keyword, wanted in (("SamplesPerPixel", 1), ("NumberOfFrames", 1)):
+        if (slice.value(keyword) or wanted) != wanted:
+            raise ValueError(
+                f"{slice.path.name}: {tag_name(keyword)} must be {wanted}, "
+                f"got {slice.value(keyword)}"
+            )
+
+# %% ../../notebooks/api/data/series.ipynb #e6783504
+def _check_spacing(
+    slices: list[Slice], positions: Float[np.ndarray, "N 3"], normal: Float[np.ndarray, "3"]
+) -> None:
+    "Raise `ValueError` for slices that are missing or doubled."
+    along = np.diff(positions @ normal)
+    if not len(along):
+        return
+    uneven = np.ptp(along) > 0.01 * np.median(along) + 1e-3
+    if uneven or (along <= 1e-3).any():
+        k = int(abs(along - np.median(along)).argmax())
+        if (along <= 1e-3).any():
+            k = int(along.argmin())
+        raise ValueError(
+            f"slices are {along.min():.3f} to {along.max():.3f} mm apart "
+            "(a slice missing or doubled?), even spacing is accepted; "
+            f"{slices[k].path.name} and {slices[k + 1].path.name} are {along[k]:.3f} mm apart "
+            f"by {tag_name('ImagePositionPatient')}"
+        )
+
+# %% ../../notebooks/api/data/series.ipynb #28ce7d6e
 _DRIFT = 0.5  # Sideways over the whole stack [mm]
 _STEP = 0.1  # Sideways from one slice to the next [mm]
 
 
+def _check_drift(
+    slices: list[Slice], positions: Float[np.ndarray, "N 3"], orientation: Float[np.ndarray, "2 3"]
+) -> None:
+    "Raise `ValueError` for slices that do not lie above each other."
+    sideways = np.linalg.norm((positions - positions[0]) @ orientation.T, axis=1)
+    steps = np.linalg.norm(np.diff(positions, axis=0) @ orientation.T, axis=1)
+    if sideways.max() <= _DRIFT and steps.max(initial=0) <= _STEP:
+        return
+    k = int(sideways.argmax())
+    raise ValueError(
+        f"slices are sheared (tilted gantry): {slices[k].path.name} lies {sideways[k]:.2f} mm "
+        f"beside {slices[0].path.name} by {tag_name('ImagePositionPatient')}; "
+        "resample them to a rectangular grid first"
+    )
+
+# %% ../../notebooks/api/data/series.ipynb #fac853a0
 class Stack(NamedTuple):
     "Slices in the order along their normal, and the grid that they make."
 
@@ -228,109 +307,53 @@ def stack_slices(
     directions = np.stack([orientation[0] * columns, orientation[1] * rows, normal * thickness], 1)
     return Stack(slices, lps_affine(directions, list(positions[0])))
 
-
-def _check_slice(slice: Slice) -> None:
-    "Raise `ValueError` for a slice that cannot be one of a CT."
-    spacing = slice.numbers("PixelSpacing", 2)
-    if min(spacing) <= 0:
-        raise ValueError(
-            f"{slice.path.name}: {tag_name('PixelSpacing')} must be positive, got {spacing}"
-        )
-    cosines = np.reshape(slice.numbers("ImageOrientationPatient", 6), (2, 3))
-    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-3):
-        raise ValueError(
-            f"{slice.path.name}: {tag_name('ImageOrientationPatient')} must be two perpendicular "
-            f"directions, got {cosines.tolist()}"
-        )
-    if slice.value("ModalityLUTSequence") is not None:
-        raise ValueError(
-            f"{slice.path.name}: {tag_name('ModalityLUTSequence')} is not applied, a rescale slope "
-            "and an intercept are"
-        )
-    colours = slice.value("PhotometricInterpretation")
-    if colours not in (None, "MONOCHROME1", "MONOCHROME2"):
-        raise ValueError(
-            f"{slice.path.name}: {tag_name('PhotometricInterpretation')} must be MONOCHROME1 or "
-            f"MONOCHROME2, got {colours}"
-        )
-    for keyword, wanted in (("SamplesPerPixel", 1), ("NumberOfFrames", 1)):
-        if (slice.value(keyword) or wanted) != wanted:
-            raise ValueError(
-                f"{slice.path.name}: {tag_name(keyword)} must be {wanted}, "
-                f"got {slice.value(keyword)}"
-            )
-
-
-def _agreed(slices: list[Slice], keyword: str, count: int, tolerance: float) -> list[float]:
-    "Numbers of a tag that all slices share. Raises `ValueError` naming one that differs."
-    numbers = [s.numbers(keyword, count) for s in slices]
-    usual = list(Counter(map(tuple, numbers)).most_common(1)[0][0])
-    for slice, came in zip(slices, numbers):
-        if not np.allclose(came, usual, rtol=0, atol=tolerance):
-            raise ValueError(
-                f"{slice.path.name}: {tag_name(keyword)} is {came}, of other slices {usual}"
-            )
-    return usual
-
-
-def _check_spacing(
-    slices: list[Slice], positions: Float[np.ndarray, "N 3"], normal: Float[np.ndarray, "3"]
-) -> None:
-    "Raise `ValueError` for slices that are missing or doubled."
-    along = np.diff(positions @ normal)
-    if not len(along):
-        return
-    uneven = np.ptp(along) > 0.01 * np.median(along) + 1e-3
-    if uneven or (along <= 1e-3).any():
-        k = int(abs(along - np.median(along)).argmax())
-        if (along <= 1e-3).any():
-            k = int(along.argmin())
-        raise ValueError(
-            f"slices are {along.min():.3f} to {along.max():.3f} mm apart "
-            "(a slice missing or doubled?), even spacing is accepted; "
-            f"{slices[k].path.name} and {slices[k + 1].path.name} are {along[k]:.3f} mm apart "
-            f"by {tag_name('ImagePositionPatient')}"
-        )
-
-
-def _check_drift(
-    slices: list[Slice], positions: Float[np.ndarray, "N 3"], orientation: Float[np.ndarray, "2 3"]
-) -> None:
-    "Raise `ValueError` for slices that do not lie above each other."
-    sideways = np.linalg.norm((positions - positions[0]) @ orientation.T, axis=1)
-    steps = np.linalg.norm(np.diff(positions, axis=0) @ orientation.T, axis=1)
-    if sideways.max() <= _DRIFT and steps.max(initial=0) <= _STEP:
-        return
-    k = int(sideways.argmax())
-    raise ValueError(
-        f"slices are sheared (tilted gantry): {slices[k].path.name} lies {sideways[k]:.2f} mm "
-        f"beside {slices[0].path.name} by {tag_name('ImagePositionPatient')}; "
-        "resample them to a rectangular grid first"
-    )
-
 # %% ../../notebooks/api/data/series.ipynb #54a9916f
-def read_series(
-    folder: Path,
-    name: str,  # Of the argument, for errors
-) -> Voxels:
-    "The volume of the one series of a folder. Raises `ValueError` naming file and tag."
-    try:
-        stack = stack_slices(find_slices(folder))
-        return Voxels(_read_pixels(stack.slices), stack.affine)
-    except ValueError as error:
-        said = str(error).removeprefix("path: ")  # as an argument of `read_dataset`
-        raise ArgumentError(f"{name}: {folder}: {said}", name) from error
+class _Rescale(NamedTuple):
+    slope: float
+    intercept: float
 
 
-def _read_pixels(slices: list[Slice]) -> Tensor:
-    "Voxels [1, X, Y, Z] of slices in their order, in Hounsfield units."
-    rows, columns = (int(slices[0].numbers(keyword, 1)[0]) for keyword in ("Rows", "Columns"))
+def _rescale(slice: Slice) -> _Rescale:
+    "Slope and intercept of a slice; one and zero if it has neither."
+    lacks = [key for key in _Rescale._fields if slice.value(f"Rescale{key.title()}") is None]
+    if len(lacks) == 2:
+        return _Rescale(1.0, 0.0)
+    slope = slice.numbers("RescaleSlope", 1)[0]
+    if slope == 0:
+        raise ValueError(f"{slice.path.name}: {tag_name('RescaleSlope')} must not be zero")
+    return _Rescale(slope, slice.numbers("RescaleIntercept", 1)[0])
+
+
+def _rescales(slices: list[Slice]) -> list[_Rescale]:
+    "Slope and intercept of each slice. Raises `ValueError` if only some slices have them."
     rescales = [_rescale(slice) for slice in slices]
     lacking = [slice for slice in slices if slice.value("RescaleSlope") is None]
     if lacking and len(lacking) < len(slices):
         raise ValueError(
             f"{lacking[0].path.name}: {tag_name('RescaleSlope')} is missing, other slices have it"
         )
+    return rescales
+
+
+def _common_type(slices: list[Slice], rescales: list[_Rescale]) -> np.dtype:
+    "The smallest type that holds the Hounsfield units of all slices."
+    if not all(number.is_integer() for rescale in rescales for number in rescale):
+        return np.dtype(np.float32)
+    extremes = []
+    for slice, (slope, intercept) in zip(slices, rescales):
+        bits, signed = (int(slice.numbers(k, 1)[0]) for k in ("BitsStored", "PixelRepresentation"))
+        lowest = -(2 ** (bits - 1)) if signed else 0
+        extremes += [slope * stored + intercept for stored in (lowest, lowest + 2**bits - 1)]
+    for kind in (np.int16, np.int32, np.int64):
+        if np.iinfo(kind).min <= min(extremes) <= max(extremes) <= np.iinfo(kind).max:
+            return np.dtype(kind)
+    return np.dtype(np.float32)
+
+# %% ../../notebooks/api/data/series.ipynb #2432f1bc
+def _read_pixels(slices: list[Slice]) -> Tensor:
+    "Voxels [1, X, Y, Z] of slices in their order, in Hounsfield units."
+    rows, columns = (int(slices[0].numbers(keyword, 1)[0]) for keyword in ("Rows", "Columns"))
+    rescales = _rescales(slices)
     dtype = _common_type(slices, rescales)
     n_bytes((columns, rows, len(slices)), dtype)
     volume = np.empty((len(slices), rows, columns), dtype)
@@ -349,32 +372,14 @@ def _read_pixels(slices: list[Slice]) -> Tensor:
     return torch.from_numpy(volume.transpose()[None])
 
 
-class _Rescale(NamedTuple):
-    slope: float
-    intercept: float
-
-
-def _rescale(slice: Slice) -> _Rescale:
-    "Slope and intercept of a slice; one and zero if it has neither."
-    lacks = [key for key in _Rescale._fields if slice.value(f"Rescale{key.title()}") is None]
-    if len(lacks) == 2:
-        return _Rescale(1.0, 0.0)
-    slope = slice.numbers("RescaleSlope", 1)[0]
-    if slope == 0:
-        raise ValueError(f"{slice.path.name}: {tag_name('RescaleSlope')} must not be zero")
-    return _Rescale(slope, slice.numbers("RescaleIntercept", 1)[0])
-
-
-def _common_type(slices: list[Slice], rescales: list[_Rescale]) -> np.dtype:
-    "The smallest type that holds the Hounsfield units of all slices."
-    if not all(number.is_integer() for rescale in rescales for number in rescale):
-        return np.dtype(np.float32)
-    extremes = []
-    for slice, (slope, intercept) in zip(slices, rescales):
-        bits, signed = (int(slice.numbers(k, 1)[0]) for k in ("BitsStored", "PixelRepresentation"))
-        lowest = -(2 ** (bits - 1)) if signed else 0
-        extremes += [slope * stored + intercept for stored in (lowest, lowest + 2**bits - 1)]
-    for kind in (np.int16, np.int32, np.int64):
-        if np.iinfo(kind).min <= min(extremes) <= max(extremes) <= np.iinfo(kind).max:
-            return np.dtype(kind)
-    return np.dtype(np.float32)
+def read_series(
+    folder: Path,
+    name: str,  # Of the argument, for errors
+) -> Voxels:
+    "The volume of the one series of a folder. Raises `ValueError` naming file and tag."
+    try:
+        stack = stack_slices(find_slices(folder))
+        return Voxels(_read_pixels(stack.slices), stack.affine)
+    except ValueError as error:
+        said = str(error).removeprefix("path: ")  # as an argument of `read_dataset`
+        raise ArgumentError(f"{name}: {folder}: {said}", name) from error

@@ -17,14 +17,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['MAX_VOXELS', 'MAX_EXPANSION', 'Voxels', 'n_bytes', 'check_packed', 'inflate', 'inflated_pieces', 'read_raw',
+__all__ = ['MAX_VOXELS', 'MAX_EXPANSION', 'Header', 'Voxels', 'n_bytes', 'check_packed', 'inflate', 'inflated_pieces', 'read_raw',
            'inflate_file', 'as_tensor']
 
-# %% ../../notebooks/api/data/voxels.ipynb #3813a365
-MAX_VOXELS = 2**30
-MAX_EXPANSION = 200  # Of a CT
-_LARGE = 2**29  # Bytes from which on `MAX_EXPANSION` holds
-_DEFLATE = 1032  # Deflate expands no byte to more
+# %% ../../notebooks/api/data/voxels.ipynb #62507658
+class Header(NamedTuple):
+    "A header of text, of which the values are still text."
+
+    fields: dict[str, str]
+    size: int  # Bytes, to the first voxel of a file that has them
 
 
 class Voxels(NamedTuple):
@@ -32,6 +33,12 @@ class Voxels(NamedTuple):
 
     data: Tensor  # [C, X, Y, Z]
     affine: Float[np.ndarray, "4 4"]  # To RAS+ millimetres
+
+# %% ../../notebooks/api/data/voxels.ipynb #3813a365
+MAX_VOXELS = 2**30
+MAX_EXPANSION = 200  # Of a CT
+_LARGE = 2**29  # Bytes from which on `MAX_EXPANSION` holds
+_DEFLATE = 1032  # Deflate expands no byte to more
 
 
 def n_bytes(
