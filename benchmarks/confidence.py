@@ -4,7 +4,7 @@
     python benchmarks/anypose.py PELVIS --json pelvis.json
     python benchmarks/confidence.py --fit chest.json --test pelvis.json
 
-A registration is right if its mTRE is below 2 mm. The logistic regression's features are those of
+A registration is right if its mTRE is below 2 mm. There is a logistic regression on each of
 `registration.confidence.features`; its weights are those of the greatest likelihood with a normal
 prior of deviation `PRIOR`, and are printed as `WEIGHTS` of that page. The table compares what was
 predicted with what was observed, on CTs and poses that had no part in the fit.
@@ -35,16 +35,16 @@ def _number(x):
     return float("nan") if x is None else x
 
 
-def fit(evidence, right):
-    "Weights of a logistic regression, by Newton's method."
-    x = torch.tensor([features(e) for e in evidence], dtype=torch.float64)
-    y, w = right.double(), torch.zeros(x.shape[1], dtype=torch.float64)
+def fit(x, right):
+    "Constant and slope of a logistic regression, by Newton's method."
+    x = torch.stack([torch.ones(len(x)), torch.tensor(x)], dim=1).double()
+    y, w = right.double(), torch.zeros(2, dtype=torch.float64)
     for _ in range(50):
         p = torch.sigmoid(x @ w)
         gradient = x.T @ (p - y) + w / PRIOR**2
-        hessian = (x.T * (p * (1 - p))) @ x + torch.eye(len(w)) / PRIOR**2
+        hessian = (x.T * (p * (1 - p))) @ x + torch.eye(2) / PRIOR**2
         w = w - torch.linalg.solve(hessian, gradient)
-    return w.tolist()
+    return tuple(w.tolist())
 
 
 def print_table(name, p, errors):
@@ -75,8 +75,9 @@ def main():
     parser.add_argument("--test", type=Path, nargs="*", default=[])
     args = parser.parse_args()
     evidence, errors = load(args.fit)
-    weights = fit(evidence, errors < 2)
-    print("WEIGHTS =", tuple(round(w, 3) for w in weights))
+    columns = zip(*(features(e) for e in evidence))
+    weights = [fit(column, errors < 2) for column in columns]
+    print("WEIGHTS =", tuple(tuple(round(w, 2) for w in pair) for pair in weights))
     for name, paths in (("fitted", args.fit), ("tested", args.test)):
         if paths:
             some, off = load(paths)

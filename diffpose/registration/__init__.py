@@ -11,6 +11,7 @@ __all__ = ['DIRECTIONS', 'INTRINSICS', 'N_ANGULAR_COMPONENTS', 'Library', 'Regis
 from typing import Any
 
 from .derivatives import INTRINSICS
+from .library import Library, build_library, load_library, save_library
 from diffpose.registration.modules import (
     N_ANGULAR_COMPONENTS,
     Registration,
@@ -18,9 +19,8 @@ from diffpose.registration.modules import (
     VectorizedNormalizedCrossCorrelation2d,
     vector_to_img,
 )
-from .result import DIRECTIONS, RegistrationResult, load_result
-from .library import Library, build_library, load_library, save_library
 from .options import SearchRange
+from .result import DIRECTIONS, RegistrationResult, load_result
 from .run import register, search
 from .stop import Stop
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,7 +16,8 @@ from .levels import Rivals
 from .stop import Stop
 
 # %% auto #0
-__all__ = ['LEVER', 'UNKNOWN_MARGIN', 'WEIGHTS', 'Evidence', 'gather', 'weakest_of', 'features', 'probability', 'confidence']
+__all__ = ['LEVER', 'WEIGHTS', 'MOST', 'LEAST_UNEXPLAINED', 'LEAST_PREDICTED', 'Evidence', 'gather', 'weakest_of', 'features',
+           'probability', 'confidence']
 
 # %% ../../notebooks/api/registration/confidence.ipynb #f6decf76
 class Evidence(NamedTuple):
@@ -55,23 +55,29 @@ def weakest_of(evidence: Sequence[Evidence]) -> Evidence:
     "Of several X-rays, the one that the CT explains least."
     return min(evidence, key=lambda e: -1.0 if math.isnan(e.likeness) else e.likeness)
 
-# %% ../../notebooks/api/registration/confidence.ipynb #11cb5898
-UNKNOWN_MARGIN = 0.3  # Of a single start
-WEIGHTS = (-2.65, -1.48, 0.0, -4.11, -0.13)
+# %% ../../notebooks/api/registration/confidence.ipynb #53c70be8
+WEIGHTS = ((-8.82, -4.37), (4.74, -10.58))  # Constant and slope for each of `features`
+MOST = 0.99  # More cannot be told from some hundred registrations
+LEAST_UNEXPLAINED, LEAST_PREDICTED = 5e-3, 0.1  # [1, mm]
 
 
-def features(evidence: Evidence) -> list[float]:
-    "The numbers of the logistic regression."
-    margin = UNKNOWN_MARGIN if math.isnan(evidence.margin) else evidence.margin
+def features(evidence: Evidence) -> tuple[float, float]:
+    "The numbers of the two logistic regressions."
     predicted = evidence.predicted if math.isfinite(evidence.predicted) else 100.0
-    unexplained = math.log(max(1 - evidence.likeness, 5e-3))
-    return [1.0, unexplained, margin, math.log(max(predicted, 0.1)), evidence.left_out]
+    unexplained = max(1 - evidence.likeness, LEAST_UNEXPLAINED)
+    return math.log(unexplained), math.log(max(predicted, LEAST_PREDICTED))
 
 
-def probability(evidence: Evidence, weights: Sequence[float] = WEIGHTS) -> float:
+def probability(
+    evidence: Evidence,
+    weights: Sequence[tuple[float, float]] = WEIGHTS,
+) -> float:
     "That points of the patient are less than 2 mm off."
-    total = sum(w * x for w, x in zip(weights, features(evidence)))
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
+    product = 1.0
+    for (constant, slope), x in zip(weights, features(evidence)):
+        z = max(-30.0, min(30.0, constant + slope * x))
+        product /= 1 + math.exp(-z)
+    return min(MOST, product)
 
 
 def confidence(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..drr import DRR
 from .candidates import candidates_of
+from .confidence import Evidence, probability
 from .levels import Found, make_views
 from .options import Measurement, Options
 from .problem import Evaluation, Problem
@@ -225,6 +226,26 @@ def find_doubt(
         stop = Stop.WORSE if found.stop is Stop.WORSE else Stop.UNLIKE
         return Doubt(stop, "; ".join(texts), tuple(low))
     return contradiction(found.problem, now) if found.stop.converged else None
+
+
+DOUBTFUL = 0.9  # Likeness below which a pose must be made probable by the rest
+LEAST_CONFIDENCE = 0.1
+
+
+def too_unsure(
+    measurements: Sequence[Measurement],
+    alike: Sequence[float] | None,  # From `likenesses`
+    evidence: Evidence,
+) -> Doubt | None:
+    "Is a pose improbable, though the CT explains some of the X-ray?"
+    low = [k for k, x in enumerate(alike or []) if x < DOUBTFUL]
+    if not low or probability(evidence) >= LEAST_CONFIDENCE:
+        return None
+    names = _names(measurements)
+    alone = ", ".join(f"{names[k]} of {(alike or [])[k]:.2f}" for k in low)
+    text = f"a likeness of {alone} with a predicted error of {evidence.predicted:.1f} mm"
+    text = text.replace("a likeness of the X-ray of", "a likeness of")
+    return Doubt(Stop.UNLIKE, f"{text} is what wrong poses have", tuple(low))
 
 
 def explain(

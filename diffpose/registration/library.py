@@ -323,8 +323,8 @@ class Look(NamedTuple):
         for axes in self.axes.split(16):
             source = (self.center - self.depth * axes[:, :, 2]) @ rotation.T + shift
             target = source[:, None] + rays @ (rotation @ axes).mT
-            ends = (x.to(volume.device, torch.float32) for x in (source[:, None], target))
-            img = renderers.render(volume, *ends, method="trilinear", skip_empty=True)
+            start, end = (x.to(volume.device, torch.float32) for x in (source[:, None], target))
+            img = renderers.render(volume, start, end, method="trilinear", skip_empty=True)
             images.append(img[:, 0].cpu() * rays.norm(dim=1).float())
         return torch.cat(images).reshape(-1, self.side, self.side)
 
@@ -370,7 +370,7 @@ def load_library(
     try:
         with safe_open(str(path), "pt") as file:
             facts = json.loads(file.metadata()["library"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         tensors["images"] = tensors["images"].float() * facts.pop("scale")
         counts = tensors.pop("counts", None)
         facts["range"] = SearchRange(**facts["range"])

@@ -21,7 +21,7 @@ from ..errors import ArgumentError
 from ..pose import RigidTransform
 from .candidates import find_starts
 from .confidence import Evidence, confidence, gather, weakest_of
-from .doubt import Doubt, explain, find_doubt, likenesses
+from .doubt import DOUBTFUL, Doubt, explain, find_doubt, likenesses, too_unsure
 from diffpose.registration.levels import (
     Found,
     coarse_to_fine,
@@ -51,9 +51,6 @@ from ..torch_tools import full_precision, settled
 __all__ = ['register', 'search']
 
 # %% ../../notebooks/api/registration/run.ipynb #e3dd7d8c
-DOUBTFUL = 0.9  # Likeness below which a wider search is made
-
-
 @dataclass
 class Answer:
     "A registration's solution, with its similarities and its covariance."
@@ -123,8 +120,10 @@ def judge(
     if options is None:
         return Answer(found, *rest, Evidence())
     alike = likenesses(measurements, found.poses[0, 0], options, watch)
-    doubt = None if found.stop.early else find_doubt(measurements, found, alike, now)
     evidence = gather(alike, min(after), found.rivals, spread[:6, :6], max(_left_out(now)))
+    doubt = None if found.stop.early else find_doubt(measurements, found, alike, now)
+    if doubt is None and found.stop.converged:
+        doubt = too_unsure(measurements, alike, evidence)
     return Answer(found, *rest, evidence, doubt)
 
 
@@ -471,5 +470,5 @@ def search(
     `ArgumentError` for a range that cannot hold the patient or a library of another CT or detector.
     """
     where = None if library is not None else range
-    known = dict(mask=mask, library=library, geometry=geometry, range=where)
+    known: dict[str, Any] = dict(mask=mask, library=library, geometry=geometry, range=where)
     return register(drr, xray, pose, **known, **options)
