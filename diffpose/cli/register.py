@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .inputs import load_inputs
+from .inputs import DEFAULT, load_inputs
 from .masks import parse_mask, with_mask
 from diffpose.cli.options import (
     CT,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from diffpose.drr import DRR
     from diffpose.pose import RigidTransform
-    from diffpose.registration import RegistrationResult
+    from diffpose.registration import RegistrationResult, SearchRange
     from diffpose.xray import XRay
 
 # %% ../../notebooks/api/cli/register.ipynb #e18af6e7
@@ -161,6 +161,16 @@ _Similarity = Annotated[
         "(grey values of the whole image).",
     ),
 ]
+_Range = Annotated[
+    str | None,
+    option(
+        "Search",
+        "Where the pose is searched for, about the first pose or the front: default (45 degrees "
+        "about each axis, 100 mm in the image, 150 mm along the beam), any (from all sides), or "
+        "DEGREES,MM,MM.",
+        "default if there is no first pose; else only around it, as --spread says",
+    ),
+]
 _Starts = Annotated[
     int,
     option("Search", "How many poses the search starts from: the first, and others around it."),
@@ -234,12 +244,32 @@ class RegisterOptions:
     similarity: _Similarity = "gradient"
     starts: _Starts = 8
     spread: _Spread = (10.0, 30.0)
+    range: _Range = None
     unknown: _Unknown = None
     all_rays: _AllRays = False
     max_seconds: _MaxSeconds = None
     seed: _Seed = 0
     device: Device = "cpu"
     no_animation: _NoAnimation = False
+
+# %% ../../notebooks/api/cli/register.ipynb #30bd94aa
+def _range(text: str | None) -> "SearchRange | None":
+    "A range of poses from a word or `DEGREES,MM,MM`."
+    from diffpose.registration.options import as_range
+
+    if text is None:
+        return None
+    try:
+        numbers = [float(x) for x in text.split(",")]
+        return as_range(tuple(numbers))
+    except ValueError:
+        pass
+    if text in ("default", "any"):
+        return as_range(text)
+    raise ValueError(
+        "--range must be default, any, or DEGREES,MM,MM (in the image and along the beam; at most "
+        f"90, 1000 and 5000), got {text!r}"
+    )
 
 # %% ../../notebooks/api/cli/register.ipynb #a21fcd05
 def _unknown(texts: list[str] | None) -> dict[str, float]:
@@ -268,6 +298,7 @@ def _check(o: RegisterOptions) -> None:
         if not o.pose.is_file():
             raise FileNotFoundError(f"--pose: no file at {o.pose}")
     parse_mask(o.mask)
+    _range(o.range)
     _check_geometry(o)
     if o.similarity not in SIMILARITIES:
         raise ValueError(f"--similarity must be one of {list(SIMILARITIES)}, got {o.similarity!r}")
@@ -369,7 +400,7 @@ def _search(
     o: RegisterOptions,
     drr: "DRR",
     xray: "XRay",
-    pose: "RigidTransform",
+    pose: "RigidTransform | None",
     unknown: dict[str, float],  # Standard deviations of intrinsics [mm]
 ) -> "RegistrationResult":
     import torch
@@ -389,6 +420,7 @@ def _search(
             max_seconds=o.max_seconds,
             seed=o.seed,
             skip_truncated=not o.all_rays,
+            range=_range(o.range),
             progress=sys.stderr.isatty(),
         )
     except torch.linalg.LinAlgError as error:
@@ -405,12 +437,19 @@ def _register(o: RegisterOptions) -> "RegistrationResult":
     xray = _smaller(full, o.height)
     subject = read_ct(o, first.orientation)
     drr = DRR(subject, **xray.to_drr(), renderer="trilinear").to(o.device)
-    before = _first_image(drr, first.pose)
+    is_given = first.source != DEFAULT
+    before = _first_image(drr, first.pose) if is_given else None
     _say_inputs(o, full, xray, drr)
     _say("mask", *mask)
     words = _in_words(first.pose, o.convention, first.orientation)
-    _say("first pose", *words, f"from {first.source}")
-    result = _search(o, drr, xray, first.pose, unknown)
+    if is_given:
+        _say("first pose", *words, f"from {first.source}")
+    else:
+        where = "all sides" if o.range == "any" else "around the front"
+        _say("first pose", f"none is given, it is searched for: {where}")
+    result = _search(o, drr, xray, first.pose if is_given else None, unknown)
+    if before is None:
+        before = _first_image(drr, result.trajectory[0])
     say(repr(result))
     _say("pose", *_in_words(result.pose, o.convention, first.orientation))
     without_windows()
@@ -438,7 +477,7 @@ def register_command(o: RegisterOptions) -> None:
     Writes result.json, result.safetensors, pose.json, overlay.png,
     before_after.png, convergence.png and trajectory.gif. The first pose is
     given by --pose, by --rotation and --translation, or by the angles of a
-    C-arm.
+    C-arm; without one the pose is searched for.
 
     The exit code is 0 if the search converged, 1 if not (the files are there
     nevertheless), and 2 if something in the input is wrong (nothing is written

@@ -126,7 +126,8 @@ def __repr__(self: RegistrationResult) -> str:
     if unseen := _unseen(self):
         lines.append(_folded(f"not seen     {unseen}"))
     if self.confidence is not None:
-        lines.insert(1, f"confidence   {self.confidence:.0%} that it is less than 2 mm off")
+        sure = "99% or more" if self.confidence >= 0.99 else f"{self.confidence:.0%}"
+        lines.insert(1, f"confidence   {sure} that it is less than 2 mm off")
     for name, value in self.intrinsics.items():
         deviation = self.intrinsics_deviations[name]
         lines.append(f"{name:<12} {value:.2f} mm (standard deviation {deviation:.2g})")
