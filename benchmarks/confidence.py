@@ -17,18 +17,33 @@ from pathlib import Path
 
 import torch
 
-from diffpose.registration.confidence import Evidence, features, probability
+from diffpose.registration.confidence import WEIGHTS, Evidence, features, probability
 
 PRIOR = 5.0
 GROUPS = (0.0, 0.02, 0.2, 0.5, 0.8, 0.9, 0.98, 1.0)
 
 
+def evidence_of(row):
+    return Evidence(**{k: _number(v) for k, v in row["evidence"].items()})
+
+
+def believed(row):
+    "Is a pose more probably right than wrong?"
+    return probability(evidence_of(row)) > 0.5
+
+
 def load(paths):
-    "Evidence and whether the pose was right, of all rows whose likeness is known."
+    "Evidence and error [mm] of all rows; cases without a right answer are infinitely far off."
     rows = [row for path in paths for row in json.loads(path.read_text())["rows"]]
-    evidence = [Evidence(**{k: _number(v) for k, v in row["evidence"].items()}) for row in rows]
+    evidence = [evidence_of(row) for row in rows]
     errors = [float("inf") if row["mTRE"] is None else row["mTRE"] for row in rows]
     return evidence, torch.tensor(errors, dtype=torch.float64)
+
+
+def probabilities(paths, weights=WEIGHTS):
+    "Confidence and error [mm] of all rows."
+    evidence, errors = load(paths)
+    return [probability(e, weights) for e in evidence], errors.tolist()
 
 
 def _number(x):

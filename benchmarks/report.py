@@ -2,13 +2,14 @@
 prints all of them in Markdown.
 
 Results stand beside this script, in `render_cpu.json`, `scaling.json`, `registration.json`,
-`short_ct.json`, `likeness.json` and `hostile.json`, and are written by the scripts of those names
-(`--json`, for scaling.py `--out`). Measure again, put the new files in place of the old, and the
-pages show the new numbers.
+`short_ct.json`, `likeness.json`, `hostile.json` and `anypose_*.json`, and are written by the
+scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the new files in place
+of the old, and the pages show the new numbers.
 """
 
 import json
 import statistics
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,73 @@ def hostile_table() -> str:
     return markdown(["", "tried", *OUTCOMES], cells)
 
 
+WAYS = {
+    "default": "`search`, 45 degrees, 100 mm, 150 mm in depth",
+    "any": '`search`, `range="any"`',
+    "rough": "`register` from that pose",
+    "alone": "`register` from that pose, no fall-back",
+    "level3": "`register` from level 3, no fall-back",
+    "single": "the same, one start",
+    "mirrored": "`search`, the X-ray mirrored",
+    "other": "`search`, another patient's CT",
+    "noise": "`search`, smooth noise",
+}
+ANYPOSE = {"chest": "chest", "poor": "chest, few photons", "pelvis": "pelvis"}
+
+
+def anypose_rows(name: str) -> list[dict[str, Any]]:
+    rows = load(f"anypose_{name}")["rows"]
+    return [row | {"total": row["seconds"]["total"]} for row in rows]
+
+
+def anypose_table() -> str:
+    "Success of searches and registrations, by kind of X-ray and way."
+    cells = []
+    for file, title in ANYPOSE.items():
+        rows = anypose_rows(file)
+        for way, name in WAYS.items():
+            some = [row for row in rows if row["way"] == way]
+            if some:
+                cells.append([f"{title}: {name}", *anypose_cells(some)])
+    return markdown(["", "cases", "below 2 mm", "mTRE [mm]", "believed", "seconds"], cells)
+
+
+def anypose_cells(rows: list[dict[str, Any]]) -> list[str]:
+    n = len(rows)
+    from confidence import believed
+
+    n_believed, seconds = sum(map(believed, rows)), quantile(rows, "total", 0.5)
+    found, error = "", ""
+    if rows[0]["mTRE"] is not None:
+        found = f"{sum(row['mTRE'] < 2 for row in rows)}"
+        error = digits(quantile(rows, "mTRE", 0.5))
+    return [f"{n}", found, error, f"{n_believed}", digits(seconds)]
+
+
+GROUPS = (0.0, 0.1, 0.5, 0.9, 0.98, 1.0)
+
+
+def confidence_table() -> str:
+    "Predicted and observed, of registrations that were fitted and of those that were not."
+    from confidence import probabilities
+
+    cells = []
+    files = {"fitted": ("chest", "poor"), "tested": ("pelvis",)}
+    for name, parts in files.items():
+        p, errors = probabilities([FOLDER / f"anypose_{part}.json" for part in parts])
+        for low, high in pairwise(GROUPS):
+            some = [(x, e) for x, e in zip(p, errors) if low <= x and (x < high or high == 1.0)]
+            if not some:
+                continue
+            predicted = sum(x for x, _ in some) / len(some)
+            right, far = sum(e < 2 for _, e in some), sum(e > 5 for _, e in some)
+            group = f"{name}: confidence {low:g} to {high:g}"
+            cells.append(
+                [group, f"{len(some)}", f"{predicted:.2f}", f"{right / len(some):.2f}", f"{far}"]
+            )
+    return markdown(["", "cases", "predicted", "right", "beyond 5 mm"], cells)
+
+
 def main() -> None:
     for part in (
         rendering_table(200),
@@ -324,6 +392,8 @@ def main() -> None:
         covariance_table(),
         similarity_summary(),
         hostile_table(),
+        anypose_table(),
+        confidence_table(),
     ):
         print(part, end="\n\n")
     for name, table in {"short_ct": short_ct_table, "likeness": likeness_table}.items():

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Generic, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -25,6 +27,10 @@ T = TypeVar("T")
 # %% auto #0
 __all__ = ['P', 'T', 'full_precision', 'is_transformed', 'can_look', 'outside_transforms', 'in_forward_mode', 'recompute',
            'settled', 'is_settled', 'version', 'Memory', 'forget']
+
+# %% ../notebooks/api/03_torch_tools.ipynb #be60f889
+if find_spec("triton") is not None:  # not on all systems
+    import_module("triton")
 
 # %% ../notebooks/api/03_torch_tools.ipynb #5353389c
 def full_precision(

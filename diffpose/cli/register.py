@@ -252,7 +252,7 @@ class RegisterOptions:
     device: Device = "cpu"
     no_animation: _NoAnimation = False
 
-# %% ../../notebooks/api/cli/register.ipynb #30bd94aa
+# %% ../../notebooks/api/cli/register.ipynb #36e1c1b1
 def _range(text: str | None) -> "SearchRange | None":
     "A range of poses from a word or `DEGREES,MM,MM`."
     from diffpose.registration.options import as_range
@@ -405,6 +405,7 @@ def _search(
 ) -> "RegistrationResult":
     import torch
 
+    from diffpose.errors import ArgumentError
     from diffpose.registration import register
 
     try:
@@ -423,6 +424,11 @@ def _search(
             range=_range(o.range),
             progress=sys.stderr.isatty(),
         )
+    except ArgumentError as error:
+        if pose is not None or error.argument != "pose":
+            raise
+        flags = "--sdd, --delx, --dely, --x0 and --y0"
+        raise ValueError(f"the CT is seen from no pose of the range; check {flags}") from error
     except torch.linalg.LinAlgError as error:
         flags = "--rotation, --translation, --pose and --sdd"
         raise ValueError(f"the first pose shows no way to a better one; check {flags}") from error

@@ -301,7 +301,8 @@ class Look(NamedTuple):
         density = volume_of(drr, structures)
         to_voxel = drr.world_to_voxel.cpu().double()
         voxel = self.pixel * self.depth / self.sdd
-        x, y, z = (max(1, int(voxel * f)) for f in to_voxel[:3, :3].norm(dim=1).tolist())
+        widths = to_voxel[:3, :3].norm(dim=1).tolist()
+        x, y, z = (min(n, max(1, int(voxel * w))) for n, w in zip(density.shape, widths))
         missing = missing_from(drr) if skip_truncated else None
         with kernels_threaded(density), settled():
             volume = pooled(density, (x, y, z))

@@ -112,7 +112,8 @@ class View:
         # width of a pixel in the patient [mm], and the voxels under it
         self.pixel = float(self.camera.pixel_size.mean() * depth / self.camera.sdd)
         to_voxel = drr.world_to_voxel.to(device, torch.float64)
-        x, y, z = (max(1, int(self.pixel * f)) for f in to_voxel[:3, :3].norm(dim=1).tolist())
+        widths = to_voxel[:3, :3].norm(dim=1).tolist()
+        x, y, z = (min(n, max(1, int(self.pixel * w))) for n, w in zip(density.shape, widths))
         factors = x, y, z
         self.volume = pooled(density, factors)
         self.to_voxel = to_pooled(factors).to(device) @ to_voxel
