@@ -123,7 +123,7 @@ def load_tree(
     if facts.get("format") != _FORMAT:
         came = facts.get("format", "another file of safetensors")
         raise ValueError(f"{path} is no checkpoint of this package: {came}, not {_FORMAT!r}")
-    if facts.get("checksum") != _checksum(facts["tree"], tensors):
+    if facts.get("checksum") != _checksum(facts.get("tree", ""), tensors):
         raise ValueError(f"{path} is damaged: its checksum does not fit its content")
     return unpack(json.loads(facts["tree"]), tensors)
 
