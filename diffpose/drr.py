@@ -151,6 +151,7 @@ class DRR(torch.nn.Module):
             checkpoint_gradients=checkpoint_gradients,
         )
         width, dely = height if width is None else width, delx if dely is None else dely
+        check_counts(height=height, width=width)
         if principal_point is not None:
             if any(torch.as_tensor(offset).any() for offset in (x0, y0)):
                 raise ValueError(f"give either principal_point or x0 and y0, got {x0=} and {y0=}")

@@ -17,7 +17,7 @@ from .. import se3
 from ..camera import Camera
 from .library import Library, gradients
 from .view import resize
-from ..threads import in_threads
+from ..threads import in_threads, single_threaded
 
 # %% auto #0
 __all__ = ['TURN', 'LEAST_ENERGY', 'APART', 'LOOKED_AT', 'Templates', 'turns_within', 'make_templates', 'Best', 'correlate',
@@ -119,6 +119,10 @@ def correlate(
         return x[:, offsets][:, :, offsets]
 
     def compare(d: int) -> None:
+        with single_threaded(energy):
+            _compare(d)
+
+    def _compare(d: int) -> None:
         product = near(torch.fft.ifft2(spectra.gradient[d] * of_gradient).real)
         seen = near(torch.fft.irfft2(spectra.energy[d] * of_valid, s=size))
         seen = seen.clamp(min=LEAST_ENERGY * float(seen.amax()) + 1e-20)
