@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from .. import renderers, se3
@@ -357,9 +357,8 @@ def save_library(
     facts = {f.name: getattr(library, f.name) for f in fields(library) if f.name not in _TENSORS}
     facts |= {"range": asdict(library.range), "scale": scale}
     with whole_file(path) as name:
-        save_file(
-            {k: x.contiguous() for k, x in tensors.items()}, name, {"library": json.dumps(facts)}
-        )
+        content = {k: x.contiguous() for k, x in tensors.items()}
+        Path(name).write_bytes(to_bytes(content, {"library": json.dumps(facts)}))
 
 
 def load_library(

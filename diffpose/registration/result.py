@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float, Integer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..files import whole_file
@@ -194,7 +195,7 @@ def save(
     facts["weakest"] = self.weakest
     text = json.dumps(_strict(facts), indent=2) + "\n"
     with whole_file(path.with_name(path.name + ".safetensors")) as name:
-        save_file(tensors, name)
+        Path(name).write_bytes(to_bytes(tensors))
     with whole_file(path.with_name(path.name + ".json")) as name:
         Path(name).write_text(text, encoding="utf-8")
 
