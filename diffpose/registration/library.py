@@ -28,7 +28,7 @@ from ..files import whole_file
 from ..pose import RigidTransform
 from ..raytrace.content import ContentMemory, fingerprint
 from .options import SearchRange, as_range, missing_from, volume_of
-from .view import MISSED, pooled, to_pooled
+from .view import counts_within, pooled, to_pooled
 from ..similarity.features import image_gradient
 from ..threads import kernels_threaded
 from ..torch_tools import full_precision, settled
@@ -36,7 +36,7 @@ from ..torch_tools import full_precision, settled
 # %% auto #0
 __all__ = ['STEP', 'ZOOM', 'NEAREST', 'FURTHEST', 'PIXELS', 'MOST_PIXELS', 'SIGMA', 'REMEMBERED', 'directions_around',
            'directions_all_around', 'camera_constant', 'front_view', 'first_pose', 'gradients', 'Library', 'Spectra',
-           'identity_of', 'build_library', 'Look', 'counts_within', 'save_library', 'load_library', 'library_for']
+           'identity_of', 'build_library', 'Look', 'save_library', 'load_library', 'library_for']
 
 # %% ../../notebooks/api/registration/library.ipynb #2aa5fdb8
 STEP = 10.0  # between the directions of a library, and between turns of an X-ray [degrees]
@@ -328,14 +328,6 @@ class Look(NamedTuple):
             img = renderers.render(volume, start, end, method="trilinear", skip_empty=True)
             images.append(img[:, 0].cpu() * rays.norm(dim=1).float())
         return torch.cat(images).reshape(-1, self.side, self.side)
-
-
-def counts_within(
-    length: Float[Tensor, "*B"],  # Of each ray in missing tissue [mm]
-) -> Float[Tensor, "*B"]:
-    "How much rays count, from 0 to 1, as in `registration.view`."
-    t = (length / MISSED).clamp(max=1)
-    return 1 - t * t * (3 - 2 * t)
 
 # %% ../../notebooks/api/registration/library.ipynb #34fbb35e
 _TENSORS = ("axes", "images", "counts", "center", "constant")

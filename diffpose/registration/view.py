@@ -28,7 +28,7 @@ from diffpose.registration.derivatives import (
 from ..residuals import Residuals
 
 # %% auto #0
-__all__ = ['MISSED', 'COVERAGE_PIXELS', 'LEAST_COVERED']
+__all__ = ['MISSED', 'COVERAGE_PIXELS', 'LEAST_COVERED', 'counts_within']
 
 # %% ../../notebooks/api/registration/view.ipynb #950dc28d
 # volume: {voxels in a block along each axis: the averaged volume}
@@ -191,6 +191,14 @@ COVERAGE_PIXELS = 32  # along the longer side; tissue is smooth
 LEAST_COVERED = 0.05  # Less of the image than this does not guide a search
 
 
+def counts_within(
+    length: Float[Tensor, "*B"],  # Of each ray in tissue that the CT does not hold [mm]
+) -> Float[Tensor, "*B"]:
+    "How much rays count: 1 without such tissue, and smoothly less, down to 0 from `MISSED` on."
+    t = (length / MISSED).clamp(max=1)
+    return 1 - t * t * (3 - 2 * t)
+
+
 @patch
 def coverage(
     self: View,
@@ -211,7 +219,6 @@ def coverage(
     length = F.interpolate(length, self.shape, mode="bilinear", align_corners=False)[:, 0]
     if length.device.type == "cpu" and not length.any():
         return None
-    t = (length / MISSED).clamp(max=1)
-    counts = 1 - t * t * (3 - 2 * t)
+    counts = counts_within(length)
     enough = counts.mean((1, 2), keepdim=True) > LEAST_COVERED
     return torch.where(enough, counts, LEAST_COVERED)
