@@ -14,7 +14,7 @@ B-splines, so that no edges of voxels are seen, which no patient has. The world 
 subjects, with its origin at the centre of the whole.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -174,14 +174,25 @@ def cases(
     views: Sequence[str] = tuple(CLASSES),
     # As in `registration.py`: noise, scatter, blur, collimator and a wire
     settings: Fluoroscopy = SUITE,
+    renderer: str = "diffpose",  # Or "rtk", Joseph's method of another program
 ) -> Iterator[Case]:
     "Simulated fluoroscopy of a patient."
     generator = torch.Generator().manual_seed(seed)
-    drr = DRR(anatomy.for_xrays(), SDD, 1024, WIDTH / 1024)
+    drr = _renderer(anatomy.for_xrays(), renderer)
     for view in views:
         poses = true_poses(CLASSES[view], n, generator)
         images, masks = xrays(drr, poses, settings, seed)
         yield Case(anatomy, view, poses, images, masks[:, 0])
+
+
+def _renderer(subject: Subject, name: str) -> Callable[[RigidTransform], Tensor]:
+    "Line integrals [1, 1, 1024, 1024] of one pose."
+    if name == "diffpose":
+        return DRR(subject, SDD, 1024, WIDTH / 1024)
+    from rtk_projector import rtk_projector
+
+    project = rtk_projector(subject, SDD, 1024, WIDTH / 1024)
+    return lambda pose: torch.from_numpy(project(pose.double()))[None, None]
 
 
 def registration_drr(anatomy: Anatomy) -> DRR:

@@ -1,20 +1,23 @@
 """Poses from nothing: success, error, time and confidence of `search` and `register`.
 
     python benchmarks/anypose.py CT [CT ...] [--anatomies 4] [--cases 2] [--ways ...] [--poor]
-        [--json FILE]
+        [--renderer rtk] [--json FILE]
 
 Anatomies are made from each CT as in `anatomies.py`: the CT itself, and others that are mirrored,
 stretched, bent and cut. X-rays are simulated fluoroscopy of all of the body as in
 `registration.py`, from the front, obliquely and from the side; with `--poor` of 300 photons a
-pixel, four fifths of scattered light and two wires. Each is registered with the CT in several ways:
+pixel, four fifths of scattered light and two wires; with `--renderer rtk` their line integrals are
+RTK's (`pip install ".[peers]"`). Each is registered with the CT in several ways:
 
     default   `search` about a pose that is off by up to 45 degrees about each of the image's axes,
               100 mm in the image and 150 mm in depth
     any       `search` in the range "any", without a pose
     rough     `register` from that pose with its defaults, which falls back to a search
     alone     `register` from that pose, `fall_back=False`
-    level3    `register` from up to 20 degrees and 50 mm (100 mm in depth), `fall_back=False`
-    single    the same with one start
+    level1    `register` from up to 5 degrees and 15 mm (30 mm in depth), `fall_back=False`
+    level2    the same from 10 degrees and 30 mm
+    level3    the same from 20 degrees and 50 mm
+    single    the same as level 3 with one start
 
 and, as cases that have no right answer, with `search` about the pose:
 
@@ -23,7 +26,9 @@ and, as cases that have no right answer, with `search` about the pose:
     noise     smooth noise of the X-ray's spectrum
 
 mTRE is over 50 random voxels of bone (above 300 HU) of what the CT holds. A case without a right
-answer is wrong at any pose. Seconds are split into building the library, screening and solving.
+answer is wrong at any pose. With each case stands how far off the first pose was: the angle between
+both C-arms, and the distance at the CT's centre in the image and in depth. Seconds are split into
+building the library, screening and solving.
 """
 
 import argparse
@@ -47,8 +52,17 @@ from diffpose.registration.screening import find_candidates
 
 RANGE = 45.0, 100.0, 150.0  # degrees, mm in the image, mm in depth
 POOR = replace(SUITE, photons=300.0, scatter=0.8, blur=2.0, gamma=1.3, wires=2)
-RIGHT = "default", "any", "rough", "alone", "level3", "single"
+LEVELS = {"level1": 1, "level2": 2, "level3": 3, "single": 3}
+RIGHT = "default", "any", "rough", "alone", *LEVELS
 NONE = "mirrored", "other", "noise"
+
+
+def image_frame(drr, pose):
+    "The image's axes at the CT's centre."
+    frame = torch.eye(4, dtype=torch.float64)
+    frame[:3, :3] = drr.camera(pose.double()).axes[0]
+    frame[:3, 3] = drr.center.double()
+    return frame
 
 
 def far_pose(drr, pose, generator):
@@ -58,9 +72,7 @@ def far_pose(drr, pose, generator):
     turn = torch.cat([torch.zeros(1, 3).double(), draw[:, 3:] * math.radians(degrees)], dim=-1)
     motion = se3.exp(turn)
     motion[:, :3, 3] = draw[:, :3] * torch.tensor([mm, mm, depth])
-    frame = torch.eye(4, dtype=torch.float64)
-    frame[:3, :3] = drr.camera(pose.double()).axes[0]
-    frame[:3, 3] = drr.center.double()
+    frame = image_frame(drr, pose)
     return RigidTransform((frame @ motion @ frame.inverse() @ pose.matrix.double()).float())
 
 
@@ -73,10 +85,10 @@ def smooth_noise(image, seed):
 
 
 def run(way, drr, other, case, k, generator):
-    "The result of one way, and its parts of time."
+    "The result of one way, its parts of time, and the first pose."
     image, mask, pose = case.images[k : k + 1], case.masks[k], case.poses[k]
     far = far_pose(drr, pose, generator)
-    near = wrong_pose(drr, pose, 3, generator)
+    near = wrong_pose(drr, pose, LEVELS.get(way, 3), generator)
     if way in ("default", "any"):
         at, where = (far, "default") if way == "default" else (None, "any")
         start = time.perf_counter()
@@ -87,12 +99,12 @@ def run(way, drr, other, case, k, generator):
         screened = time.perf_counter()
         result = search(drr, image, at, mask=mask, library=library)
         seconds = {"library": built - start, "screening": screened - built}
-        return result, seconds | {"total": built - start + result.seconds}
+        return result, seconds | {"total": built - start + result.seconds}, far
     if way == "rough":
         result = register(drr, image, far, mask=mask)
     elif way == "alone":
         result = register(drr, image, far, mask=mask, fall_back=False)
-    elif way in ("level3", "single"):
+    elif way in LEVELS:
         n = 1 if way == "single" else 8
         result = register(drr, image, near, mask=mask, n_starts=n, fall_back=False)
     else:
@@ -102,7 +114,16 @@ def run(way, drr, other, case, k, generator):
         drr = other if way == "other" else drr
         # a doubt is enough; what would fit instead is another question
         result = search(drr, image, far, mask=mask, fall_back=False)
-    return result, {"total": result.seconds}
+    return result, {"total": result.seconds}, near if way in LEVELS else far
+
+
+def first_error(drr, pose, first):
+    "How far a first pose is off: angle [degrees], in the image and in depth [mm]."
+    frame = image_frame(drr, pose)
+    motion = frame.inverse() @ first.matrix.double() @ pose.matrix.double().inverse() @ frame
+    angle = se3.log(motion)[0, 3:].norm()
+    right, down, depth = motion[0, :3, 3].tolist()
+    return dict(angle=math.degrees(angle), across=math.hypot(right, down), depth=abs(depth))
 
 
 def measure(ct, args):
@@ -114,15 +135,22 @@ def measure(ct, args):
         evaluator = Evaluator(drr, bone_points(drr.subject))
         generator = torch.Generator().manual_seed(args.seed + n)
         settings = POOR if args.poor else SUITE
-        for case in cases(patient, args.cases, seed=args.seed + 100 * n, settings=settings):
+        seed = args.seed + 100 * n
+        for case in cases(patient, args.cases, seed, settings=settings, renderer=args.renderer):
             for k in range(len(case.poses)):
                 for way in args.ways:
-                    result, seconds = run(way, drr, drrs[n - 1], case, k, generator)
+                    result, seconds, first = run(way, drr, drrs[n - 1], case, k, generator)
                     error = evaluator(case.poses[k], result.pose)
                     row = dict(
-                        ct=Path(ct).parent.name, poor=args.poor, anatomy=patient.name, way=way
+                        ct=Path(ct).parent.name,
+                        renderer=args.renderer,
+                        poor=args.poor,
+                        anatomy=patient.name,
+                        way=way,
                     )
+                    row["kept"] = patient.kept[1] - patient.kept[0]
                     row |= dict(view=case.view, case=k, seconds=seconds, evidence=result.evidence)
+                    row["first"] = first_error(drr, case.poses[k], first)
                     row |= dict(converged=result.converged, stop=result.stop.name)
                     row |= dict(confidence=result.confidence, reason=result.reason)
                     row["mTRE"] = None if way in NONE else float(error.mTRE)
@@ -163,6 +191,7 @@ def main():
     parser.add_argument("--cases", type=int, default=2, help="of each view of each anatomy")
     parser.add_argument("--ways", nargs="+", default=RIGHT + NONE, choices=RIGHT + NONE)
     parser.add_argument("--poor", action="store_true", help="X-rays of few photons")
+    parser.add_argument("--renderer", default="diffpose", choices=["diffpose", "rtk"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -26,8 +26,8 @@ from pathlib import Path
 import itk
 import numpy as np
 import torch
-from itk import RTK as rtk
 from machine import cpu_name, peak_memory
+from rtk_projector import rtk_projector
 
 VIEWS = {
     "front": (0.0, 0.0, 0.0),
@@ -110,42 +110,14 @@ def nanodrr_renderer(ct, size):
 
 
 def rtk_renderer(ct, size):
-    from diffpose.camera import Camera
     from diffpose.data import read
     from diffpose.pose import RigidTransform
 
-    subject = read(ct)
-    affine, spacing = subject.density.affine, np.array(subject.density.spacing)
-    volume = itk.image_from_array(
-        np.ascontiguousarray(subject.density.data[0].numpy().transpose(2, 1, 0))
-    )
-    volume.SetSpacing(spacing.tolist())
-    volume.SetOrigin(affine[:3, 3].tolist())
-    volume.SetDirection(itk.matrix_from_array(affine[:3, :3] / spacing))
-    pixel = WIDTH / size
-    Image = itk.Image[itk.F, 3]
-    blank = rtk.ConstantImageSource[Image].New()
-    blank.SetOrigin([-(size - 1) / 2 * pixel] * 2 + [0.0])
-    blank.SetSpacing([pixel, pixel, 1.0])
-    blank.SetSize([size, size, 1])
-    blank.SetConstant(0.0)
-    blank.Update()
+    project = rtk_projector(read(ct), SDD, size, WIDTH / size)
 
     def run(angles, mode):
         pose = RigidTransform.from_euler(torch.tensor(angles).double(), [0, DEPTH, 0])
-        camera = Camera.make(pose, SDD, size, pixel)
-        source, (right, down, along) = camera.source[0].numpy(), camera.axes[0].mT.numpy()
-        vectors = [source, source + SDD * along, right, down]
-        geometry = rtk.ThreeDCircularProjectionGeometry.New()
-        geometry.SetRadiusCylindricalDetector(0)
-        if not geometry.AddProjection(*[v.tolist() for v in vectors]):
-            raise RuntimeError("RTK refuses the geometry")
-        projector = rtk.JosephForwardProjectionImageFilter[Image, Image].New()
-        projector.SetInput(0, blank.GetOutput())
-        projector.SetInput(1, volume)
-        projector.SetGeometry(geometry)
-        projector.Update()
-        return itk.array_view_from_image(projector.GetOutput())[0].copy()
+        return project(pose)
 
     return run
 
