@@ -1,13 +1,14 @@
 """Poses from nothing: success, error, time and confidence of `search` and `register`.
 
-    python benchmarks/anypose.py CT [CT ...] [--anatomies 4] [--cases 2] [--ways ...] [--poor]
-        [--renderer rtk] [--json FILE]
+    python benchmarks/anypose.py CT [CT ...] [--anatomies 4] [--cases 2] [--ways ...]
+        [--xrays usual|poor|plain] [--renderer rtk] [--json FILE]
 
 Anatomies are made from each CT as in `anatomies.py`: the CT itself, and others that are mirrored,
 stretched, bent and cut. X-rays are simulated fluoroscopy of all of the body as in
-`registration.py`, from the front, obliquely and from the side; with `--poor` of 300 photons a
-pixel, four fifths of scattered light and two wires; with `--renderer rtk` their line integrals are
-RTK's (`pip install ".[peers]"`). Each is registered with the CT in several ways:
+`registration.py`, from the front, obliquely and from the side; with `--xrays poor`
+of 300 photons a pixel, four fifths of scattered light and two wires, with `--xrays plain` without
+wire and collimator, which Adam's NCC cannot leave out; with `--renderer rtk` their line integrals
+are RTK's (`pip install ".[peers]"`). Each is registered with the CT in several ways:
 
     default   `search` about a pose that is off by up to 45 degrees about each of the image's axes,
               100 mm in the image and 150 mm in depth
@@ -18,6 +19,7 @@ RTK's (`pip install ".[peers]"`). Each is registered with the CT in several ways
     level2    the same from 10 degrees and 30 mm
     level3    the same from 20 degrees and 50 mm
     single    the same as level 3 with one start
+    adam      Adam as in `registration.py` from eight starts of that range; the best NCC counts
 
 and, as cases that have no right answer, with `search` about the pose:
 
@@ -28,7 +30,7 @@ and, as cases that have no right answer, with `search` about the pose:
 mTRE is over 50 random voxels of bone (above 300 HU) of what the CT holds. A case without a right
 answer is wrong at any pose. With each case stands how far off the first pose was: the angle between
 both C-arms, and the distance at the CT's centre in the image and in depth. Seconds are split into
-building the library, screening and solving.
+building the library, screening and solving. FILE keeps the rows that it holds of other runs.
 """
 
 import argparse
@@ -37,24 +39,30 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from anatomies import anatomies, cases, registration_drr
 from machine import cpu_name
-from registration import SUITE, wrong_pose
+from registration import PLAIN, SDD, SUITE, WIDTH, adam, wrong_pose
 from short_ct import bone_points
 
 from diffpose import se3
+from diffpose.drr import DRR
 from diffpose.evaluation import Evaluator
+from diffpose.metrics import NormalizedCrossCorrelation2d
 from diffpose.pose import RigidTransform
-from diffpose.registration import build_library, register, search
+from diffpose.registration import Registration, build_library, register, search
 from diffpose.registration.screening import find_candidates
 
 RANGE = 45.0, 100.0, 150.0  # degrees, mm in the image, mm in depth
 POOR = replace(SUITE, photons=300.0, scatter=0.8, blur=2.0, gamma=1.3, wires=2)
+XRAYS = {"usual": SUITE, "poor": POOR, "plain": PLAIN}
 LEVELS = {"level1": 1, "level2": 2, "level3": 3, "single": 3}
-RIGHT = "default", "any", "rough", "alone", *LEVELS
+USUAL = "default", "any", "rough", "alone", "level3", "single"
+RIGHT = "default", "any", "rough", "alone", *LEVELS, "adam"
 NONE = "mirrored", "other", "noise"
+RUN = "ct", "seed", "renderer", "xrays"  # Rows of one run
 
 
 def image_frame(drr, pose):
@@ -84,6 +92,35 @@ def smooth_noise(image, seed):
     return torch.fft.irfft2(spectrum * phases / phases.abs(), s=image.shape[-2:])
 
 
+class Found(NamedTuple):
+    "What Adam found."
+
+    pose: RigidTransform
+    seconds: float
+    n_renders: int
+
+
+def adam_from_many(drr, image, far, generator, n=8):
+    "Adam from n poses of the range."
+    start, size = time.perf_counter(), (100, 100)
+    small = DRR(drr.subject, SDD, size[0], WIDTH / size[0])
+    options = dict(mode="bilinear", antialias=True, align_corners=False)
+    target = torch.nn.functional.interpolate(image, size, **options)
+    ncc = NormalizedCrossCorrelation2d()
+    best, found, renders = -1.0, far, 0
+    for k in range(n):
+        first = far_pose(drr, far, generator) if k else far
+        rotation, translation = first.convert("euler_angles", "ZXY")
+        module = Registration(small, rotation.float(), translation.float(), "euler_angles", "ZXY")
+        matrix, n_renders = adam(module, target, ncc)
+        with torch.no_grad():
+            alike = float(ncc(target, small(RigidTransform(matrix))))
+        renders += n_renders
+        if alike > best:
+            best, found = alike, RigidTransform(matrix)
+    return Found(found, time.perf_counter() - start, renders)
+
+
 def run(way, drr, other, case, k, generator):
     "The result of one way, its parts of time, and the first pose."
     image, mask, pose = case.images[k : k + 1], case.masks[k], case.poses[k]
@@ -100,7 +137,9 @@ def run(way, drr, other, case, k, generator):
         result = search(drr, image, at, mask=mask, library=library)
         seconds = {"library": built - start, "screening": screened - built}
         return result, seconds | {"total": built - start + result.seconds}, far
-    if way == "rough":
+    if way == "adam":
+        result = adam_from_many(drr, image, far, generator)
+    elif way == "rough":
         result = register(drr, image, far, mask=mask)
     elif way == "alone":
         result = register(drr, image, far, mask=mask, fall_back=False)
@@ -126,43 +165,63 @@ def first_error(drr, pose, first):
     return dict(angle=math.degrees(angle), across=math.hypot(right, down), depth=abs(depth))
 
 
+def facts_of(result):
+    "Of a registration, as JSON writes it; Adam says nothing of itself."
+    if isinstance(result, Found):
+        return dict(n_renders=result.n_renders)
+    facts = dict(evidence=result.evidence, converged=result.converged, stop=result.stop.name)
+    return facts | dict(confidence=result.confidence, reason=result.reason)
+
+
 def measure(ct, args):
     "All rows of one CT."
     patients = anatomies(ct, args.anatomies, seed=args.seed)
     drrs = [registration_drr(patient) for patient in patients]
-    rows = []
+    rows, settings = [], XRAYS[args.xrays]
     for n, (patient, drr) in enumerate(zip(patients, drrs)):
         evaluator = Evaluator(drr, bone_points(drr.subject))
         generator = torch.Generator().manual_seed(args.seed + n)
-        settings = POOR if args.poor else SUITE
+        kind = dict(ct=Path(ct).parent.name, anatomy=patient.name, **run_of(args))
+        kind["kept"] = patient.kept[1] - patient.kept[0]
         seed = args.seed + 100 * n
         for case in cases(patient, args.cases, seed, settings=settings, renderer=args.renderer):
             for k in range(len(case.poses)):
                 for way in args.ways:
                     result, seconds, first = run(way, drr, drrs[n - 1], case, k, generator)
                     error = evaluator(case.poses[k], result.pose)
-                    row = dict(
-                        ct=Path(ct).parent.name,
-                        renderer=args.renderer,
-                        poor=args.poor,
-                        anatomy=patient.name,
-                        way=way,
-                    )
-                    row["kept"] = patient.kept[1] - patient.kept[0]
-                    row |= dict(view=case.view, case=k, seconds=seconds, evidence=result.evidence)
+                    row = kind | dict(way=way, view=case.view, case=k, seconds=seconds)
                     row["first"] = first_error(drr, case.poses[k], first)
-                    row |= dict(converged=result.converged, stop=result.stop.name)
-                    row |= dict(confidence=result.confidence, reason=result.reason)
                     row["mTRE"] = None if way in NONE else float(error.mTRE)
-                    rows.append(row)
+                    rows.append(rounded(row | facts_of(result)))
             print(patient.name, case.view, len(rows), flush=True)
-            if args.json:
-                args.json.write_text(json.dumps(summary(rows, args)) + "\n")
+            save(args, rows)
     return rows
 
 
-def summary(rows, args):
-    return dict(machine=cpu_name(), threads=torch.get_num_threads(), seed=args.seed, rows=rows)
+def run_of(args):
+    return dict(seed=args.seed, renderer=args.renderer, xrays=args.xrays)
+
+
+def rounded(values):
+    "Numbers of four digits; NaN is None."
+    if isinstance(values, dict):
+        return {key: rounded(value) for key, value in values.items()}
+    if hasattr(values, "_asdict"):
+        return rounded(values._asdict())
+    if isinstance(values, float):
+        return float(f"{values:.4g}") if math.isfinite(values) else None
+    return values
+
+
+def save(args, rows):
+    "In place of the rows of the same run, beside those of others."
+    if args.json is None:
+        return
+    report = json.loads(args.json.read_text()) if args.json.exists() else {"rows": []}
+    this = [rows[0][key] for key in RUN]
+    kept = [row for row in report["rows"] if [row[key] for key in RUN] != this]
+    report |= dict(machine=cpu_name(), threads=torch.get_num_threads(), rows=kept + rows)
+    args.json.write_text(json.dumps(report) + "\n")
 
 
 def print_table(rows):
@@ -172,7 +231,7 @@ def print_table(rows):
         if not some:
             continue
         seconds = torch.tensor([r["seconds"]["total"] for r in some]).median()
-        converged = 100 * sum(r["converged"] for r in some) / len(some)
+        converged = 100 * sum(r.get("converged", False) for r in some) / len(some)
         text = f"{way:<10} {len(some):4d} "
         if way in RIGHT:
             error = torch.tensor([r["mTRE"] for r in some])
@@ -189,16 +248,14 @@ def main():
     parser.add_argument("ct", type=Path, nargs="+")
     parser.add_argument("--anatomies", type=int, default=4, help="of each CT")
     parser.add_argument("--cases", type=int, default=2, help="of each view of each anatomy")
-    parser.add_argument("--ways", nargs="+", default=RIGHT + NONE, choices=RIGHT + NONE)
-    parser.add_argument("--poor", action="store_true", help="X-rays of few photons")
+    parser.add_argument("--ways", nargs="+", default=USUAL + NONE, choices=RIGHT + NONE)
+    parser.add_argument("--xrays", default="usual", choices=XRAYS)
     parser.add_argument("--renderer", default="diffpose", choices=["diffpose", "rtk"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = [row for ct in args.ct for row in measure(ct, args)]
     print_table(rows)
-    if args.json:
-        args.json.write_text(json.dumps(summary(rows, args)) + "\n")
 
 
 if __name__ == "__main__":
