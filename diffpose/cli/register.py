@@ -469,6 +469,12 @@ def _model(o: RegisterOptions) -> "PosePredictor | None":
     return None if o.model is None else as_predictor(o.model)
 
 
+def _check_ct(model: "PosePredictor", drr: "DRR") -> None:
+    from diffpose.registration.prediction import check_ct
+
+    check_ct(model, drr)  # before anything is said
+
+
 def _inputs_for(model: "PosePredictor", o: RegisterOptions) -> "tuple[XRay, FirstPose]":
     "The X-ray, and the frame in which its pose is sought."
     orientation = model.setup.orientation or "AP"
@@ -489,6 +495,8 @@ def _register(o: RegisterOptions) -> "RegistrationResult":
     xray = _smaller(full, o.height)
     subject = read_ct(o, first.orientation)
     drr = DRR(subject, **xray.to_drr(), renderer="trilinear").to(o.device)
+    if model is not None:
+        _check_ct(model, drr)
     is_given = first.source != DEFAULT
     before = _first_image(drr, first.pose) if is_given else None
     _say_inputs(o, full, xray, drr)
