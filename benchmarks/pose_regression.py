@@ -95,9 +95,18 @@ def measure(ct, predictor, args):
     return rows
 
 
+def rounded(values):
+    "Numbers of four digits."
+    if isinstance(values, dict):
+        return {key: rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return float(f"{values:.4g}") if isinstance(values, float) else values
+
+
 def print_table(rows, training):
     for name, value in training.items():
-        print(f"{name:20s} {value if isinstance(value, str) else round(value, 2)}")
+        print(f"{name:20s} {value if isinstance(value, str) else round(value, 4)}")
     medians = {
         name: statistics.median(row[name] for row in rows) for name in rows[0] if name != "reason"
     }
@@ -139,7 +148,8 @@ def main():
     print_table(rows, training)
     if args.json:
         machine = dict(machine=cpu_name(), threads=torch.get_num_threads(), seed=args.seed)
-        args.json.write_text(json.dumps(machine | dict(training=training, rows=rows)) + "\n")
+        report = rounded(machine | dict(training=training, rows=rows))
+        args.json.write_text(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":
