@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..drr import DRR
 from ..errors import ArgumentError
-from ..pose import RigidTransform
 from .levels import make_views
 from .options import Measurement, Options
 from .problem import Problem, covered, judged
@@ -46,7 +45,7 @@ def as_predictor(
         return model
     if isinstance(model, (str, os.PathLike)):
         try:
-            model = Checkpoint.load(model)
+            model = Checkpoint.load(Path(model))
         except ValueError as error:
             raise ArgumentError(f"model must be a checkpoint: {error}", "model") from error
     if not isinstance(model, Checkpoint):
