@@ -2,9 +2,9 @@
 prints all of them in Markdown.
 
 Results stand beside this script, in `render_cpu.json`, `scaling.json`, `registration.json`,
-`short_ct.json`, `likeness.json`, `hostile.json` and `anypose_*.json`, and are written by the
-scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the new files in place
-of the old, and the pages show the new numbers.
+`short_ct.json`, `likeness.json`, `hostile.json`, `pose_regression.json` and `anypose_*.json`, and
+are written by the scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the
+new files in place of the old, and the pages show the new numbers.
 """
 
 import json
@@ -337,6 +337,7 @@ ANYPOSE = {
     "poor": "chest, few photons",
     "rtk": "X-rays by RTK",
     "adam": "chest, no wire, no collimator",
+    "model": "chest, with a network for it",
 }
 
 
@@ -396,6 +397,37 @@ def success_by(
             part = sum(row["mTRE"] < 2 for row in some) / len(some)
             found.append(((low + high) / 2, part, len(some)))
     return found
+
+
+def network_training() -> str:
+    "How long the network of `pose_regression.json` was trained, and how fast."
+    saved = load("pose_regression")
+    t = saved["training"]
+    speed = f"{t['images']:,} X-rays rendered and learnt"
+    if "processor_seconds" in t:
+        minutes = f"{t['processor_seconds'] / 60:.0f} minutes of one processor"
+        speed += f" in {minutes}, {t['images_per_second']:.0f} a second"
+    return f"{saved['machine']}: {speed}."
+
+
+def network_table() -> str:
+    "Errors of a network alone, and what `register` makes of it."
+    rows = load("pose_regression")["rows"]
+    mm, degrees = (
+        [{"off": row[f"{kind}{k}"]} for row in rows for k in (1, 2, 3)] for kind in ("v", "w")
+    )
+    cells = []
+    for name, key in (("network", "network"), ("network and `register`", "mTRE")):
+        axes = ["", ""]
+        if key == "network":
+            axes = [digits(quantile(of, "off", 0.5)) for of in (degrees, mm)]
+        errors = [digits(quantile(rows, key, q)) for q in (0.5, 0.95)]
+        found = f"{sum(row[key] < 2 for row in rows)}"
+        time = "look" if key == "network" else "processor"
+        seconds = [f"{quantile(rows, time, q):.2f}" for q in (0.5, 1.0)]
+        cells.append([name, f"{len(rows)}", *axes, *errors, found, *seconds])
+    header = ["", "cases", "degrees an axis", "mm an axis", "mTRE [mm]", "mTRE, 95 %"]
+    return markdown([*header, "below 2 mm", "seconds", "longest"], cells)
 
 
 GROUPS = (0.0, 0.1, 0.5, 0.9, 0.98, 1.0)
@@ -468,7 +500,8 @@ def main() -> None:
         confidence_table(),
     ):
         print(part, end="\n\n")
-    for name, table in {"short_ct": short_ct_table, "likeness": likeness_table}.items():
+    others = {"short_ct": short_ct_table, "likeness": likeness_table}
+    for name, table in (others | {"pose_regression": network_table}).items():
         if (FOLDER / f"{name}.json").exists():  # not all are measured on each machine
             print(table(), end="\n\n")
 

@@ -234,7 +234,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "erasing": (0.02, 0.1),
             "collimation": 0.05,
         },
-        "optimisation": {"steps": 6000, "lr": 1e-3, "batch_size": 64},
+        "optimisation": {"steps": 4000, "lr": 3e-3, "batch_size": 64},
     },
     "xvr": {
         "setup": {"sdd": 1020.0, "height": 128, "delx": 2.176, "reverse_x_axis": False},
