@@ -23,7 +23,7 @@ from ..regression import Setup
 from .config import Appearance, Data
 
 # %% auto #0
-__all__ = ['Tissues', 'coarsen', 'split_tissues', 'coarsen_labels', 'Phantom', 'Anatomy']
+__all__ = ['Tissues', 'coarsen', 'split_tissues', 'coarsen_labels', 'Phantom', 'Anatomy', 'grow_labels']
 
 # %% ../../notebooks/api/training/anatomy.ipynb #58e4d5e6
 class Tissues(NamedTuple):
@@ -222,6 +222,14 @@ def render(
     return self.drr.reshape_transform(self.drr.integrate(phantom.density, *rays), len(pose))
 
 
+def grow_labels(
+    labels: Integer[Tensor, "x y z"],
+) -> Integer[Tensor, "x y z"]:
+    "Labels on the neighbours of structures, too; of several, the largest."
+    grown = F.max_pool3d(labels[None, None].float(), 3, 1, 1)[0, 0].to(labels)
+    return torch.where(labels > 0, labels, grown).contiguous()
+
+
 @patch
 def thickness(
     self: Anatomy,
@@ -233,13 +241,12 @@ def thickness(
     if self.labels is None:
         raise ArgumentError(f"the CT{self._of_name()} has no label map", "labelmap")
     rays = self.rays(phantom, pose)
-    labels = phantom.part(self.labels).contiguous()
-    inside = (labels > 0).to(phantom.density.dtype)
-    if together:
-        image = self.drr.integrate(inside, *rays)
-        return self.drr.reshape_transform(image, len(pose))
-    n_channels = len(self.structures) + 1
+    inside = (phantom.part(self.labels) > 0).to(phantom.density.dtype)
+    labels, n_channels, first = None, 1, 0
+    if not together:
+        labels = grow_labels(phantom.part(self.labels))
+        n_channels, first = len(self.structures) + 1, 1
     ends = rays.source, rays.target
-    image = renderers.render(inside, *ends, labels, n_channels, skip_empty=True)
-    image = image[:, 1:] * rays.length[:, None]
+    image = renderers.render(inside, *ends, labels, n_channels, "trilinear", skip_empty=True)
+    image = image[:, first:] * rays.length[:, None]
     return self.drr.reshape_transform(image, len(pose))
