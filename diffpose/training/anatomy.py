@@ -131,7 +131,9 @@ class Anatomy:
         "Structures, numbered from 1 on, and their labels."
         if subject.mask is None:
             return None, []
-        mask = coarsen_labels(subject.mask.data[0].long(), factors)
+        fine = subject.mask.data[0]
+        fine = fine.to(torch.int16 if fine.max() < 2**15 else torch.int32)  # quicker to sort
+        mask = coarsen_labels(fine, factors).long()
         present = [label for label in mask.unique().tolist() if label > 0]
         chosen = present if data.labels is None else [x for x in present if x in data.labels]
         if not chosen:
