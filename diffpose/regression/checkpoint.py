@@ -139,6 +139,7 @@ class Checkpoint:
     ema: dict[str, Tensor] | None = None  # Moving average of the weights
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)  # Of the loss in float16
     random: dict[str, Any] = field(default_factory=dict)  # From `random_states`
     config: dict[str, Any] = field(default_factory=dict)  # Of the training
     progress: dict[str, Any] = field(default_factory=dict)  # Seconds and errors so far
@@ -229,10 +230,12 @@ def identify(
 ) -> dict[str, Any]:
     "What tells a CT from others."
     volume = subject.volume.data[0].contiguous()
+    to_scanner = subject.get("world_to_scanner")
     return {
         "shape": list(volume.shape),
         "affine": np.asarray(subject.volume.affine).tolist(),
         "checksum": f"{zlib.crc32(_bytes_of(volume)):08x}",
+        "world_to_scanner": None if to_scanner is None else to_scanner.tolist(),
     }
 
 

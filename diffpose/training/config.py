@@ -17,8 +17,8 @@ from ..errors import ArgumentError
 from ..regression import Setup
 
 # %% auto #0
-__all__ = ['PRESETS', 'Poses', 'Network', 'Appearance', 'Losses', 'Optimisation', 'Data', 'Config', 'from_dict', 'to_dict',
-           'read_config', 'read_yaml']
+__all__ = ['PRECISIONS', 'LOGS', 'PRESETS', 'Poses', 'Network', 'Appearance', 'Losses', 'Optimisation', 'Data', 'Config',
+           'from_dict', 'to_dict', 'read_config', 'read_yaml']
 
 # %% ../../notebooks/api/training/config.ipynb #0dcb5942
 def _check(holds: bool, name: str, accepted: str, came: Any) -> None:
@@ -60,6 +60,7 @@ class Network:
     norm_layer: str | None = "groupnorm"  # The backbone's own if None
     unit_conversion_factor: float = 1000.0  # Millimetres in a unit of the output
     predict_spread: bool = True  # Say how sure a pose is, too
+    frame: tuple[float, ...] | None = None  # Of a network that learnt another CT before; `finetune`
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,10 @@ class Losses:
         _check(any(asdict(self).values()), "losses", "one positive weight at least", asdict(self))
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+LOGS = ("csv", "tensorboard", "wandb")
+
+
 @dataclass(frozen=True)
 class Optimisation:
     "How weights are changed."
@@ -146,6 +151,8 @@ class Optimisation:
     weight_decay: float = 0.01  # Of AdamW
     clip: float | None = 0.01  # Of gradients, as a part of the weights' norms; None does not
     ema: float | None = 0.998  # Of the moving average of the weights; None keeps none
+    precision: str = "float32"  # Of the network: float32, bfloat16 or float16
+    compile: bool = False  # The network, by torch.compile
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate"):
@@ -155,6 +162,8 @@ class Optimisation:
         _check(self.clip is None or self.clip > 0, "clip", "positive, or null", self.clip)
         ema = self.ema is None or 0 <= self.ema < 1
         _check(ema, "ema", "at least 0 and below 1, or null", self.ema)
+        known = self.precision in PRECISIONS
+        _check(known, "precision", f"one of {[*PRECISIONS]}", self.precision)
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,9 @@ class Config:
     labelmap: str | tuple[str, ...] | None = None
     seed: int = 0
     device: str = "cpu"
+    log: tuple[str, ...] = ("csv",)  # Where losses and errors are written: csv, tensorboard, wandb
     save_every: int = 500  # Steps
+    save_minutes: float | None = 10.0  # A checkpoint is never older; None leaves it to `save_every`
     validate_every: int = 500  # Steps
     validation_images: int = 128
     setup: Setup = field(default_factory=lambda: Setup(sdd=1020.0, height=64, delx=6.4))
@@ -211,6 +222,9 @@ class Config:
         for name in ("save_every", "validate_every", "validation_images"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _check(self.seed >= 0, "seed", "at least 0", self.seed)
+        minutes = self.save_minutes is None or self.save_minutes > 0
+        _check(minutes, "save_minutes", "positive, or null", self.save_minutes)
+        _check(set(self.log) <= set(LOGS), "log", f"some of {[*LOGS]}", list(self.log))
 
 # %% ../../notebooks/api/training/config.ipynb #343af94a
 _T = TypeVar("_T")
@@ -242,6 +256,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return {str(k): _convert(inner, v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
         return from_dict(kind, value, where)
+    if get_args(kind) == (str, Ellipsis) and isinstance(value, str):
+        return (value,)
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         inner = get_args(kind)
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
