@@ -23,7 +23,7 @@ from .anatomy import Anatomy, Phantom
 from .config import Appearance, Poses
 
 # %% auto #0
-__all__ = ['DARKEST', 'draw_poses', 'central_pose', 'Batch', 'Scene', 'sees_patient', 'Collimation', 'Sensor',
+__all__ = ['DARKEST', 'draw_poses', 'central_pose', 'Batch', 'Scene', 'sees_patient', 'not_seen', 'Collimation', 'Sensor',
            'make_augmentation', 'augment']
 
 # %% ../../notebooks/api/training/xrays.ipynb #1349b9f9
@@ -135,7 +135,7 @@ class Scene:
             n_drawn += missing
             missing -= int(keep.sum())
             if n_drawn > 50 * n and missing:
-                raise _unseen(n - missing, n_drawn, ranges, volume.anatomy.name)
+                raise not_seen(n - missing, n_drawn, ranges, volume.anatomy.name)
             poses.append(pose[keep.cpu()])
             xrays.append(xray[keep])
         return RigidTransform.cat(poses), torch.cat(xrays)
@@ -149,8 +149,13 @@ def sees_patient(
     return (xrays > 0).float().mean(dim=(1, 2, 3)) > ranges.min_foreground
 
 
-def _unseen(n_seen: int, n_drawn: int, ranges: Poses, name: str) -> ArgumentError:
-    "That ranges and CT do not fit."
+def not_seen(
+    n_seen: int,  # X-rays that show the patient
+    n_drawn: int,
+    ranges: Poses,
+    name: str,  # Of the CT; empty if there is one
+) -> ArgumentError:
+    "Ranges and CT do not fit."
     of = f" of {name}" if name else ""
     shown = f"{n_seen} of {n_drawn} X-rays{of}"
     structures = ""
