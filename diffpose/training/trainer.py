@@ -16,49 +16,39 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..data import load_example_ct, read
 from ..errors import ArgumentError
-from ..regression import Checkpoint, PosePredictor, PoseRegressor, identify, same_ct
+from ..regression import Checkpoint, PosePredictor, PoseRegressor, same_ct
 from ..regression.checkpoint import load_weights, random_states, restore_random_states
+from .cohort import assemble
 from .config import Config, from_dict, to_dict
+from .cts import read_ct
 from .logs import Log, check_logs, open_logs
 from .loss import PoseLoss
 from .processes import World, joined, random_numbers
 from .progress import Clock, errors_in_words, watch_signals
 from .updates import Updates, restore_states, states_of
-from .validation import Validation
-from .xrays import Scene, augment, central_pose, make_augmentation
+from .xrays import augment, central_pose, make_augmentation
 
 # %% auto #0
-__all__ = ['LAST', 'BEST', 'read_ct', 'Trainer', 'train', 'check_new', 'restart']
+__all__ = ['LAST', 'BEST', 'Trainer', 'train', 'check_new', 'restart']
 
 # %% ../../notebooks/api/training/trainer.ipynb #1aaaf792
-def read_ct(
-    config: Config,
-) -> Any:  # A subject
-    "The CT of a configuration."
-    orientation = config.setup.orientation
-    if config.ct == "example" and not Path(config.ct).exists():
-        return load_example_ct(orientation=orientation)
-    return read(config.ct, config.labelmap, orientation=orientation)
-
-
 class Trainer:
     "A training between two steps."
 
     def __init__(
         self,
         config: Config,
-        subject: Any = None,  # The CT, if it has been read already, with the setup's orientation
+        subject: Any = None,  # CT or CTs, if read already, from `read_ct`
         world: World | None = None,  # Processes that train together, from `joined`
     ):
         check_logs(config.log)
         self.world = World() if world is None else world
         self.device = self.world.device(config.device)
         self.config, self.progress = config, 0.0  # seconds
-        self.subject = read_ct(config) if subject is None else subject
-        self.ct = identify(self.subject)
-        self.scene = Scene(self.subject, config.setup, config.appearance, self.device)
+        cts = read_ct(config) if subject is None else subject
+        first = self.world.rank == 0
+        self.scene, self.validation, self.ct = assemble(config, cts, self.device, first)
         with random_numbers(config.seed):
             self.network = self._make_network()
         self.updates = Updates(self.network, config.optimisation)
@@ -68,8 +58,6 @@ class Trainer:
         self.loss = PoseLoss(config.losses, self.scene).to(self.device)
         self.n_steps, self.errors = 0, {}  # type: int, dict[str, float]
         self.rendering = self.saved_at = 0.0  # seconds: in the last step; before the last file
-        first = self.world.rank == 0
-        self.validation = Validation(self.subject, config) if first else None
 
     def _make_network(self) -> PoseRegressor:
         arguments = to_dict(self.config.network)
