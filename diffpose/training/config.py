@@ -248,8 +248,6 @@ def _accepted(kind: Any) -> str:
 def _convert(kind: Any, value: Any, where: str) -> Any:
     "The value as this type. Raises `ArgumentError` if it is none."
     if get_origin(kind) in (Union, UnionType):
-        if value is None and type(None) in get_args(kind):
-            return None
         return _convert_to_one(get_args(kind), value, where)
     if get_origin(kind) is dict and isinstance(value, Mapping):
         inner = get_args(kind)[1]
@@ -276,10 +274,13 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 
 def _convert_to_one(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     "The value as that of several types which it looks like."
+    if value is None and type(None) in kinds:
+        return None
     kinds = tuple(kind for kind in kinds if kind is not type(None))
     if len(kinds) == 1:
         return _convert(kinds[0], value, where)
-    like = {list: tuple, tuple: tuple, dict: dict}.get(type(value))
+    origins: dict[type, type] = {list: tuple, tuple: tuple, dict: dict}
+    like = origins.get(type(value))
     for kind in kinds:
         if get_origin(kind) is like and (like is not None or type(value) is kind):
             return _convert(kind, value, where)

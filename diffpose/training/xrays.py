@@ -207,7 +207,7 @@ class Sensor(nn.Module):
             intensity = self._add_wires(intensity, a.wires)
         if a.scatter is not None:
             fraction = self._draw(xrays, *a.scatter) * self._some(xrays)
-            intensity = add_scatter(intensity, fraction)
+            intensity = intensity + fraction * (add_scatter(intensity, 1.0) - intensity)
         if a.photons is not None:
             low, high = a.photons
             photons = self._draw(xrays, math.log(low), math.log(high)).exp()
