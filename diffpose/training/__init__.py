@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'Appearance', 'Batch', 'Config', 'Losses', 'Network', 'Optimisation', 'PoseLoss', 'Poses', 'Scene',
-           'Trainer', 'Validation', 'augment', 'draw_poses', 'from_dict', 'make_augmentation', 'read_config', 'restart',
-           'to_dict', 'train']
+           'Trainer', 'Validation', 'augment', 'draw_poses', 'finetune', 'from_dict', 'make_augmentation',
+           'read_config', 'restart', 'to_dict', 'train']
 
 # %% ../../notebooks/api/training/index.ipynb #84a6ab3b
 from diffpose.training.config import (
@@ -20,6 +20,7 @@ from diffpose.training.config import (
     read_config,
     to_dict,
 )
+from .finetuning import finetune
 from .loss import PoseLoss
 from .trainer import Trainer, restart, train
 from .validation import Validation
@@ -41,6 +42,7 @@ _all_ = [
     "Validation",
     "augment",
     "draw_poses",
+    "finetune",
     "from_dict",
     "make_augmentation",
     "read_config",

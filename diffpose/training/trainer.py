@@ -89,7 +89,7 @@ class Trainer:
         "The network as it is now, with the averaged weights if there are some."
         return self.checkpoint().predictor()
 
-# %% ../../notebooks/api/training/trainer.ipynb #8ba1c8d0
+# %% ../../notebooks/api/training/trainer.ipynb #fa6385ed
 @patch
 def step(self: Trainer) -> dict[str, float]:  # Terms of the loss, and how the weights changed
     "Change the weights once. Raises `FloatingPointError` if the loss is not finite."
@@ -214,7 +214,7 @@ def _say_nothing(line: str) -> None: ...
 
 def _log_nothing(table: str, step: int, values: Any) -> None: ...
 
-# %% ../../notebooks/api/training/trainer.ipynb #3d3728a6
+# %% ../../notebooks/api/training/trainer.ipynb #6ab0698e
 @patch
 def _record(
     self: Trainer,
@@ -268,7 +268,8 @@ def save(
     try:
         self.checkpoint().save(path)
     except OSError as error:
-        kept = "the one of before is whole" if path.exists() else "there is none of before"
+        is_there = path.with_name(LAST).exists()
+        kept = f"{LAST} of before is whole" if is_there else "there is no file of before"
         reason = f"{error.strerror or error}; step {self.n_steps} is not saved, {kept}"
         raise OSError(error.errno, reason, str(path)) from error
 
