@@ -70,7 +70,7 @@ def _of_xvr(predictor: PosePredictor) -> Source:
     axes = dict(r1="alpha", r2="beta", r3="gamma", tx="tx", ty="ty", tz="tz")
     ends = {ours: (f"{name}min", f"{name}max") for ours, name in axes.items()}
     ranges = {name: (theirs.get(a), theirs.get(b)) for name, (a, b) in ends.items()}
-    known = {name: pair for name, pair in ranges.items() if None not in pair}
+    known: dict[str, Any] = {name: pair for name, pair in ranges.items() if None not in pair}
     poses = replace(config.poses, **known)
     weights = dict(predictor.regressor.state_dict())
     return Source(weights, replace(config, setup=predictor.setup, poses=poses), None)
@@ -162,7 +162,7 @@ def move_poses(
     centre = central_pose(ranges)
     angles, translation = RigidTransform(frame.float() @ centre.matrix).to_euler()
     moved = torch.cat([angles, translation], -1)[0].tolist()
-    values = {}
+    values: dict[str, Any] = {}
     for name, end in zip(names, moved):
         low, high = getattr(ranges, name)
         shift = end - (low + high) / 2
