@@ -124,6 +124,8 @@ def align(
     "The rigid transform nearest to a warp."
     if isinstance(warp, RigidTransform):
         return Alignment(warp.matrix.reshape(4, 4).double().cpu(), 0.0)
+    if not isinstance(subject, Subject):
+        raise ArgumentError("ct must be one CT where a warp is given, got several", "ct")
     if ct is None or ct.get("world_to_scanner") is None:
         message = "warp must be a RigidTransform between the frames of the CTs: the checkpoint"
         raise ArgumentError(f"{message} does not say where the scanner saw its CT", "warp")
