@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'Anatomy', 'Appearance', 'Batch', 'CTs', 'Config', 'Data', 'Losses', 'Network', 'Optimisation', 'Phantom',
-           'PoseLoss', 'Poses', 'Scene', 'Trainer', 'Validation', 'augment', 'draw_poses', 'find_cts', 'from_dict',
-           'make_augmentation', 'read_config', 'read_ct', 'restart', 'to_dict', 'train']
+           'PoseLoss', 'Poses', 'Scene', 'Trainer', 'Validation', 'augment', 'draw_poses', 'find_cts', 'finetune',
+           'from_dict', 'make_augmentation', 'read_config', 'read_ct', 'restart', 'to_dict', 'train']
 
 # %% ../../notebooks/api/training/index.ipynb #84a6ab3b
 from .anatomy import Anatomy, Phantom
@@ -23,6 +23,7 @@ from diffpose.training.config import (
     to_dict,
 )
 from .cts import CTs, find_cts, read_ct
+from .finetuning import finetune
 from .loss import PoseLoss
 from .trainer import Trainer, restart, train
 from .validation import Validation
@@ -49,6 +50,7 @@ _all_ = [
     "augment",
     "draw_poses",
     "find_cts",
+    "finetune",
     "from_dict",
     "make_augmentation",
     "read_config",

@@ -18,7 +18,7 @@ from ..regression import Setup
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'LOGS', 'PRESETS', 'Poses', 'Network', 'Appearance', 'Losses', 'Optimisation', 'Data', 'Config',
-           'from_dict', 'to_dict', 'read_config', 'read_yaml']
+           'from_dict', 'to_dict', 'read_config', 'read_yaml', 'merge']
 
 # %% ../../notebooks/api/training/config.ipynb #0dcb5942
 def _check(holds: bool, name: str, accepted: str, came: Any) -> None:
@@ -412,7 +412,7 @@ def read_config(
     if preset is not None and preset not in PRESETS:
         accepted = f"one of {[*PRESETS]}"
         raise ArgumentError(f"preset must be {accepted}, got {preset!r}", "preset")
-    merged = _merge(_merge(PRESETS.get(preset or "", {}), given), values)
+    merged = merge(merge(PRESETS.get(preset or "", {}), given), values)
     if "setup" in merged and isinstance(merged["setup"], Mapping):
         merged["setup"] = to_dict(Config().setup) | dict(merged["setup"])
     return from_dict(Config, merged)
@@ -438,11 +438,14 @@ def read_yaml(
     return values
 
 
-def _merge(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+def merge(
+    values: Mapping[str, Any],
+    others: Mapping[str, Any],
+) -> dict[str, Any]:
     "Others before values, group by group."
     merged = dict(values)
     for name, value in others.items():
         old = merged.get(name)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merge(old, value) if both else value  # type: ignore[arg-type]
+        merged[name] = merge(old, value) if both else value  # type: ignore[arg-type]
     return merged

@@ -10,11 +10,12 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..files import whole_file
-from .config import LOGS, Config, to_dict
+from .config import Config, to_dict
 
 # %% auto #0
 __all__ = ['Log', 'csv_log', 'tensorboard_log', 'wandb_log', 'check_logs', 'open_logs']
@@ -82,8 +83,7 @@ def wandb_log(
     step: int,  # Where the training begins or goes on
 ) -> Iterator[Log]:
     "A run of Weights & Biases."
-    import wandb
-
+    wandb = import_module("wandb")
     out = Path(config.out)
     chosen = "WANDB_MODE" in os.environ or "WANDB_API_KEY" in os.environ
     run = wandb.init(

@@ -9,9 +9,10 @@ import hashlib
 import os
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,6 +94,15 @@ class World:
             return network
         on_gpu = next(network.parameters()).is_cuda
         return DistributedDataParallel(network, [self.local_rank] if on_gpu else None)
+
+    def alone(
+        self,
+        network: nn.Module,  # From `share`
+    ) -> AbstractContextManager[Any]:
+        "In this block, gradients are added up in this process and not averaged."
+        if isinstance(network, DistributedDataParallel):
+            return network.no_sync()
+        return nullcontext()
 
 # %% ../../notebooks/api/training/processes.ipynb #0667fffa
 @contextmanager

@@ -147,7 +147,7 @@ def errors_in_words(
     errors: Mapping[str, float],  # From `Validation`
 ) -> str:
     "Medians with their units."
-    names = {"in_plane": "in the plane", "depth": "in depth"}
+    names = {"in_plane": "in plane", "depth": "in depth"}
     words = [f"{errors['mTRE']:.1f} mm (mTRE)"] if "mTRE" in errors else []
     words += [f"{errors[k]:.1f} mm {name}" for k, name in names.items() if k in errors]
     words += [f"{errors['rotation']:.1f} degrees"] if "rotation" in errors else []

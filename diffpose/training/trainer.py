@@ -77,12 +77,13 @@ class Trainer:
         "The network as it is now, with the averaged weights if there are some."
         return self.checkpoint().predictor()
 
-# %% ../../notebooks/api/training/trainer.ipynb #8ba1c8d0
+# %% ../../notebooks/api/training/trainer.ipynb #fa6385ed
 @patch
 def step(self: Trainer) -> dict[str, float]:  # Terms of the loss, and how the weights changed
     "Change the weights once. Raises `FloatingPointError` if the loss is not finite."
     o = self.config.optimisation
-    self.rendering, found = 0.0, {}  # type: float, dict[str, float]
+    self.rendering = 0.0
+    found: dict[str, float] = {}
     for k in range(o.accumulate):
         for name, term in self._learn(k).items():
             found[name] = found.get(name, 0.0) + term / o.accumulate
@@ -109,8 +110,8 @@ def _learn(
         batch = self.scene.draw(self.config.poses, o.batch_size)
         self.rendering += time.perf_counter() - begin
         x = augment(batch.xrays, self.augmentation)
-        waits = k < o.accumulate - 1 and world.size > 1
-        with self.shared.no_sync() if waits else nullcontext():  # averages gradients once a step
+        is_last = k == o.accumulate - 1  # after which gradients are averaged
+        with nullcontext() if is_last else world.alone(self.shared):
             with self.updates.precision():
                 said = self.shared(x.contiguous(memory_format=torch.channels_last))
             terms = self.loss(said, batch)
@@ -186,7 +187,8 @@ def run(
             if first:
                 self._record(terms, clock, log, say)
     if first:
-        say(f"{clock.end(self.n_steps)}: {errors_in_words(self.errors)}")
+        best = f"best {self.errors['best']:.1f} mm (mTRE) at step {self.errors['best_step']:.0f}"
+        say(f"{clock.end(self.n_steps)}, {best}")
     return True
 
 
@@ -202,7 +204,7 @@ def _say_nothing(line: str) -> None: ...
 
 def _log_nothing(table: str, step: int, values: Any) -> None: ...
 
-# %% ../../notebooks/api/training/trainer.ipynb #3d3728a6
+# %% ../../notebooks/api/training/trainer.ipynb #6ab0698e
 @patch
 def _record(
     self: Trainer,
@@ -242,7 +244,7 @@ def _validate(self: Trainer, log: Log, say: Callable[[str], None]) -> None:
     if is_best:
         self.save(BEST)
     n = self.config.validation_images
-    say(f"step {self.n_steps}: medians on {n} X-rays: {errors_in_words(errors)}")
+    say(f"step {self.n_steps}, {n} X-rays: {errors_in_words(errors)}")
 
 
 @patch
@@ -256,7 +258,8 @@ def save(
     try:
         self.checkpoint().save(path)
     except OSError as error:
-        kept = "the one of before is whole" if path.exists() else "there is none of before"
+        is_there = path.with_name(LAST).exists()
+        kept = f"{LAST} of before is whole" if is_there else "there is no file of before"
         reason = f"{error.strerror or error}; step {self.n_steps} is not saved, {kept}"
         raise OSError(error.errno, reason, str(path)) from error
 
