@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['data_app', 'DownloadOptions', 'download_command']
 
-# %% ../../notebooks/api/cli/data.ipynb #cb174af3
+# %% ../../notebooks/api/cli/data.ipynb #1de18dd4
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import typer
 
 from .options import Commands, check_folder, check_path, command, option, say
 
-# %% ../../notebooks/api/cli/data.ipynb #118000fc
+# %% ../../notebooks/api/cli/data.ipynb #7b7f2dec
 @dataclass(frozen=True)
 class DownloadOptions:
     "Of `diffpose data download`."
@@ -49,7 +49,7 @@ def download_command(o: DownloadOptions) -> None:
     path = download(source, o.out, lambda notice: _agree(o, notice))
     say(f"{source.name} is in {path}")
 
-# %% ../../notebooks/api/cli/data.ipynb #ca1f8982
+# %% ../../notebooks/api/cli/data.ipynb #21a9e865
 data_app = typer.Typer(
     cls=Commands, help="Data sets of the field.", no_args_is_help=True, add_completion=False
 )
