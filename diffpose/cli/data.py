@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['data_app', 'DownloadOptions', 'download_command']
 
-# %% ../../notebooks/api/cli/data.ipynb #1de18dd4
+# %% ../../notebooks/api/cli/data.ipynb #38c7071c
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import typer
 
 from .options import Commands, check_folder, check_path, command, option, say
 
-# %% ../../notebooks/api/cli/data.ipynb #7b7f2dec
+# %% ../../notebooks/api/cli/data.ipynb #aba83a39
 @dataclass(frozen=True)
 class DownloadOptions:
     "Of `diffpose data download`."
@@ -49,9 +49,13 @@ def download_command(o: DownloadOptions) -> None:
     path = download(source, o.out, lambda notice: _agree(o, notice))
     say(f"{source.name} is in {path}")
 
-# %% ../../notebooks/api/cli/data.ipynb #21a9e865
-data_app = typer.Typer(
-    cls=Commands, help="Data sets of the field.", no_args_is_help=True, add_completion=False
-)
-data_app.callback()(lambda: None)
-data_app.command("download")(download_command)
+# %% ../../notebooks/api/cli/data.ipynb #ad70c328
+def _make_data_app() -> typer.Typer:
+    text = "Data sets of the field."
+    group = typer.Typer(cls=Commands, help=text, no_args_is_help=True, add_completion=False)
+    group.callback()(lambda: None)
+    group.command("download")(download_command)
+    return group
+
+
+data_app = _make_data_app()
