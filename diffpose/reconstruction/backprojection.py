@@ -24,7 +24,7 @@ _NEAR = 1e-6  # Least depth, as a part of the distance of source and detector
 
 
 @compiled(**INLINED)
-def _cut(first, last, begin, step):
+def _cut(first: float, last: float, begin: float, step: float) -> tuple[float, float]:
     "The part of [first, last] in which begin + step * z is at least 0."
     if step > 0.0:
         return max(first, -begin / step), last
@@ -36,7 +36,14 @@ def _cut(first, last, begin, step):
 
 
 @compiled(**INLINED)
-def _seen(m, x, y, n, width, height):
+def _seen(
+    m: np.ndarray,  # 3 x 4 matrix
+    x: int,
+    y: int,
+    n: int,  # Voxels of the row
+    width: int,
+    height: int,
+) -> tuple[int, int]:
     "First and last voxel of a row that an image shows."
     c = m[0, 0] * x + m[0, 1] * y + m[0, 3]
     r = m[1, 0] * x + m[1, 1] * y + m[1, 3]
@@ -52,7 +59,9 @@ def _seen(m, x, y, n, width, height):
 
 
 @compiled(**INLINED)
-def _add_row(row, image, m, x, y, first, last):
+def _add_row(
+    row: np.ndarray, image: np.ndarray, m: np.ndarray, x: int, y: int, first: int, last: int
+) -> None:
     "Add what an image [W, H] gives to voxels of one row."
     width, height = image.shape
     c = np.float32(m[0, 0] * x + m[0, 1] * y + m[0, 3])
@@ -76,7 +85,9 @@ def _add_row(row, image, m, x, y, first, last):
 
 
 @compiled(**INLINED)
-def _add_straight_row(row, image, m, x, y, first, last):
+def _add_straight_row(
+    row: np.ndarray, image: np.ndarray, m: np.ndarray, x: int, y: int, first: int, last: int
+) -> None:
     "The same where a row of voxels runs along the columns of the image, at one depth."
     height = image.shape[1]
     depth = 1.0 / (m[2, 0] * x + m[2, 1] * y + m[2, 3])
@@ -98,7 +109,9 @@ def _add_straight_row(row, image, m, x, y, first, last):
 
 
 @compiled(fastmath=FUSED)
-def _add_images(volume, images, matrices, first, last):
+def _add_images(
+    volume: np.ndarray, images: np.ndarray, matrices: np.ndarray, first: int, last: int
+) -> None:
     "Add what images [N, W, H] give to the layers of a volume from `first` to `last`."
     n_views, width, height = images.shape
     for view in range(n_views):

@@ -185,9 +185,9 @@ def _line_integrals(
 ) -> Float[Tensor, "N H W"]:
     "Images of a scan with its fields; an error names the file."
     images = _stack(paths)
-    fields = [_field(field, images.shape[1:]) for field in (flat, dark)]
+    bright, black = (_field(field, images.shape[1:]) for field in (flat, dark))
     for path, image in zip(paths, images):  # in place: a scan may fill half of the memory
-        image[:] = intensities_to_line_integrals(image, *fields, name=str(path))
+        image[:] = intensities_to_line_integrals(image, bright, black, name=str(path))
     return images
 
 # %% ../../notebooks/api/reconstruction/projections.ipynb #0a92aa55
