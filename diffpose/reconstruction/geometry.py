@@ -5,7 +5,6 @@
 # %% ../../notebooks/api/reconstruction/geometry.ipynb #f8df1a8f
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
