@@ -12,7 +12,8 @@ settings = config["DEFAULT"]
 
 minor_versions = range(Version(settings["min_python"]).minor, 14)
 extras = {
-    name: settings[f"{name}_requirements"].split() for name in ("dev", "experiments", "peers")
+    name: settings[f"{name}_requirements"].split()
+    for name in ("dev", "experiments", "logs", "peers")
 }
 
 setup(

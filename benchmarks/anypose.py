@@ -1,7 +1,7 @@
 """Poses from nothing: success, error, time and confidence of `search` and `register`.
 
     python benchmarks/anypose.py CT [CT ...] [--anatomies 4] [--cases 2] [--ways ...]
-        [--xrays usual|poor|plain] [--renderer rtk] [--json FILE]
+        [--xrays usual|poor|plain] [--renderer rtk] [--model CKPT] [--json FILE]
 
 Anatomies are made from each CT as in `anatomies.py`: the CT itself, and others that are mirrored,
 stretched, bent and cut. X-rays are simulated fluoroscopy of all of the body as in
@@ -20,6 +20,11 @@ are RTK's (`pip install ".[peers]"`). Each is registered with the CT in several 
     level3    the same from 20 degrees and 50 mm
     single    the same as level 3 with one start
     adam      Adam as in `registration.py` from eight starts of that range; the best NCC counts
+
+with a network that was trained on the CT (`--model`), of the CT itself and not of the others:
+
+    network   what the network says, and nothing else
+    model     `register` with the network, and without a pose
 
 and, as cases that have no right answer, with `search` about the pose:
 
@@ -54,13 +59,15 @@ from diffpose.metrics import NormalizedCrossCorrelation2d
 from diffpose.pose import RigidTransform
 from diffpose.registration import Registration, build_library, register, search
 from diffpose.registration.screening import find_candidates
+from diffpose.regression import Checkpoint
 
 RANGE = 45.0, 100.0, 150.0  # degrees, mm in the image, mm in depth
 POOR = replace(SUITE, photons=300.0, scatter=0.8, blur=2.0, gamma=1.3, wires=2)
 XRAYS = {"usual": SUITE, "poor": POOR, "plain": PLAIN}
 LEVELS = {"level1": 1, "level2": 2, "level3": 3, "single": 3}
 USUAL = "default", "any", "rough", "alone", "level3", "single"
-RIGHT = "default", "any", "rough", "alone", *LEVELS, "adam"
+LEARNT = "network", "model"
+RIGHT = "default", "any", "rough", "alone", *LEVELS, "adam", *LEARNT
 NONE = "mirrored", "other", "noise"
 RUN = "ct", "seed", "renderer", "xrays"  # Rows of one run
 
@@ -93,11 +100,11 @@ def smooth_noise(image, seed):
 
 
 class Found(NamedTuple):
-    "What Adam found."
+    "What Adam or a network found."
 
     pose: RigidTransform
     seconds: float
-    n_renders: int
+    n_renders: int = 0
 
 
 def adam_from_many(drr, image, far, generator, n=8):
@@ -121,7 +128,14 @@ def adam_from_many(drr, image, far, generator, n=8):
     return Found(found, time.perf_counter() - start, renders)
 
 
-def run(way, drr, other, case, k, generator):
+def said(predictor, drr, image):
+    "By a network."
+    start = time.perf_counter()
+    pose = predictor(drr, image).pose
+    return Found(pose, time.perf_counter() - start)
+
+
+def run(way, drr, other, case, k, generator, predictor):
     "The result of one way, its parts of time, and the first pose."
     image, mask, pose = case.images[k : k + 1], case.masks[k], case.poses[k]
     far = far_pose(drr, pose, generator)
@@ -139,6 +153,10 @@ def run(way, drr, other, case, k, generator):
         return result, seconds | {"total": built - start + result.seconds}, far
     if way == "adam":
         result = adam_from_many(drr, image, far, generator)
+    elif way == "network":
+        result = said(predictor, drr, image)
+    elif way == "model":
+        result = register(drr, image, mask=mask, model=predictor)
     elif way == "rough":
         result = register(drr, image, far, mask=mask)
     elif way == "alone":
@@ -166,7 +184,7 @@ def first_error(drr, pose, first):
 
 
 def facts_of(result):
-    "Of a registration, as JSON writes it; Adam says nothing of itself."
+    "Of a registration, as JSON writes it; Adam and networks say nothing of themselves."
     if isinstance(result, Found):
         return dict(n_renders=result.n_renders)
     facts = dict(evidence=result.evidence, converged=result.converged, stop=result.stop.name)
@@ -178,6 +196,9 @@ def measure(ct, args):
     patients = anatomies(ct, args.anatomies, seed=args.seed)
     drrs = [registration_drr(patient) for patient in patients]
     rows, settings = [], XRAYS[args.xrays]
+    predictor = None
+    if args.model:  # of the same CT in other voxels
+        predictor = replace(Checkpoint.load(args.model).predictor(), ct=None)
     for n, (patient, drr) in enumerate(zip(patients, drrs)):
         evaluator = Evaluator(drr, bone_points(drr.subject))
         generator = torch.Generator().manual_seed(args.seed + n)
@@ -187,10 +208,14 @@ def measure(ct, args):
         for case in cases(patient, args.cases, seed, settings=settings, renderer=args.renderer):
             for k in range(len(case.poses)):
                 for way in args.ways:
-                    result, seconds, first = run(way, drr, drrs[n - 1], case, k, generator)
+                    if way in LEARNT and patient.seed is not None:
+                        continue
+                    inputs = way, drr, drrs[n - 1], case, k, generator, predictor
+                    result, seconds, first = run(*inputs)
                     error = evaluator(case.poses[k], result.pose)
                     row = kind | dict(way=way, view=case.view, case=k, seconds=seconds)
-                    row["first"] = first_error(drr, case.poses[k], first)
+                    if way not in LEARNT:
+                        row["first"] = first_error(drr, case.poses[k], first)
                     row["mTRE"] = None if way in NONE else float(error.mTRE)
                     rows.append(rounded(row | facts_of(result)))
             print(patient.name, case.view, len(rows), flush=True)
@@ -251,9 +276,12 @@ def main():
     parser.add_argument("--ways", nargs="+", default=USUAL + NONE, choices=RIGHT + NONE)
     parser.add_argument("--xrays", default="usual", choices=XRAYS)
     parser.add_argument("--renderer", default="diffpose", choices=["diffpose", "rtk"])
+    parser.add_argument("--model", type=Path, help="checkpoint, for the ways network and model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.model is None and set(args.ways) & set(LEARNT):
+        parser.error("the ways network and model need --model")
     rows = [row for ct in args.ct for row in measure(ct, args)]
     print_table(rows)
 

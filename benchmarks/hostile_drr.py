@@ -163,8 +163,8 @@ def _right(drr: Any, image: torch.Tensor, call: tuple[list[Any], dict[str, Any]]
     labels, n_channels = None, 1
     if way.get("mask_to_channels"):
         labels, n_channels = drr.mask.long(), drr.n_channels
-    samples = {"n_points": way.get("n_points")} if drr.renderer == "trilinear" else {}
-    trace = getattr(reference, drr.renderer)
+    samples = {"n_points": way.get("n_points")} if drr.renderer.method == "trilinear" else {}
+    trace = getattr(reference, drr.renderer.method)
     volume = drr.density.double()
     expected = trace(volume, source, target, labels, n_channels, drr.reduce, **samples)
     if drr.reduce == "sum":

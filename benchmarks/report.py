@@ -2,12 +2,13 @@
 prints all of them in Markdown.
 
 Results stand beside this script, in `render_cpu.json`, `scaling.json`, `registration.json`,
-`short_ct.json`, `likeness.json`, `hostile.json` and `anypose_*.json`, and are written by the
-scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the new files in place
-of the old, and the pages show the new numbers.
+`short_ct.json`, `likeness.json`, `hostile.json`, `pose_regression.json` and `anypose_*.json`, and
+are written by the scripts of those names (`--json`, for scaling.py `--out`). Measure again, put the
+new files in place of the old, and the pages show the new numbers.
 """
 
 import json
+import math
 import statistics
 from itertools import pairwise
 from pathlib import Path
@@ -317,68 +318,171 @@ def hostile_table() -> str:
 WAYS = {
     "default": "`search`, 45 degrees, 100 mm, 150 mm in depth",
     "any": '`search`, `range="any"`',
+    "network": "the network alone",
+    "model": "the network, then `register`",
+    "adam": "Adam on this renderer, 8 starts",
     "rough": "`register` from that pose",
     "alone": "`register` from that pose, no fall-back",
+    "level1": "`register` from level 1, no fall-back",
+    "level2": "`register` from level 2, no fall-back",
     "level3": "`register` from level 3, no fall-back",
     "single": "the same, one start",
     "mirrored": "`search`, the X-ray mirrored",
     "other": "`search`, another patient's CT",
     "noise": "`search`, smooth noise",
 }
-ANYPOSE = {"chest": "chest", "poor": "chest, few photons", "pelvis": "pelvis"}
+ANYPOSE = {
+    "chest": "chest",
+    "pelvis": "pelvis",
+    "poor": "chest, few photons",
+    "rtk": "X-rays by RTK",
+    "adam": "chest, no wire, no collimator",
+    "model": "chest, with a network for it",
+}
 
 
 def anypose_rows(name: str) -> list[dict[str, Any]]:
     rows = load(f"anypose_{name}")["rows"]
-    return [row | {"total": row["seconds"]["total"]} for row in rows]
+    for row in rows:
+        row["total"] = row["seconds"]["total"]
+        if first := row.get("first"):
+            first["distance"] = math.hypot(first["across"], first["depth"])
+    return rows
 
 
 def anypose_table() -> str:
     "Success of searches and registrations, by kind of X-ray and way."
     cells = []
     for file, title in ANYPOSE.items():
+        if not (FOLDER / f"anypose_{file}.json").exists():
+            continue
         rows = anypose_rows(file)
         for way, name in WAYS.items():
             some = [row for row in rows if row["way"] == way]
             if some:
                 cells.append([f"{title}: {name}", *anypose_cells(some)])
-    return markdown(["", "cases", "below 2 mm", "mTRE [mm]", "believed", "seconds"], cells)
+    header = ["", "cases", "below 2 mm", "whole CT", "cut CT", "mTRE [mm]", "believed", "seconds"]
+    return markdown(header, cells)
+
+
+def is_whole(row: dict[str, Any]) -> bool:
+    "Is the CT as it is? The others made from it are cut at top and bottom."
+    return row["anatomy"].endswith("/None")
 
 
 def anypose_cells(rows: list[dict[str, Any]]) -> list[str]:
-    n = len(rows)
     from confidence import believed
 
-    n_believed, seconds = sum(map(believed, rows)), quantile(rows, "total", 0.5)
-    found, error = "", ""
-    if rows[0]["mTRE"] is not None:
-        found = f"{sum(row['mTRE'] < 2 for row in rows)}"
-        error = digits(quantile(rows, "mTRE", 0.5))
-    return [f"{n}", found, error, f"{n_believed}", digits(seconds)]
+    n_believed = f"{sum(map(believed, rows))}" if "evidence" in rows[0] else ""
+    seconds = digits(quantile(rows, "total", 0.5))
+    if rows[0]["mTRE"] is None:
+        return [f"{len(rows)}", "", "", "", "", n_believed, seconds]
+    groups = rows, [r for r in rows if is_whole(r)], [r for r in rows if not is_whole(r)]
+    found = [f"{sum(r['mTRE'] < 2 for r in some)} of {len(some)}" for some in groups if some]
+    found += [""] * (3 - len(found))
+    error = digits(quantile(rows, "mTRE", 0.5))
+    return [f"{len(rows)}", *found, error, n_believed, seconds]
+
+
+def success_by(
+    rows: list[dict[str, Any]],
+    key: str,  # "angle" [degrees] or "distance" [mm]
+    edges: list[float],
+) -> list[tuple[float, float, int]]:
+    "Middle, fraction below 2 mm and number of cases of each group of first poses."
+    found = []
+    for low, high in pairwise(edges):
+        some = [row for row in rows if "first" in row and low <= row["first"][key] < high]
+        if some:
+            part = sum(row["mTRE"] < 2 for row in some) / len(some)
+            found.append(((low + high) / 2, part, len(some)))
+    return found
+
+
+def network_training() -> str:
+    "How long the network of `pose_regression.json` was trained, and how fast."
+    saved = load("pose_regression")
+    t = saved["training"]
+    speed = f"{t['images']:,} X-rays rendered and learnt"
+    if "processor_seconds" in t:
+        minutes = f"{t['processor_seconds'] / 60:.0f} minutes of one processor"
+        speed += f" in {minutes}, {t['images_per_second']:.0f} a second"
+    return f"{saved['machine']}: {speed}."
+
+
+def network_table() -> str:
+    "Errors of a network alone, and what `register` makes of it."
+    rows = load("pose_regression")["rows"]
+    mm, degrees = (
+        [{"off": row[f"{kind}{k}"]} for row in rows for k in (1, 2, 3)] for kind in ("v", "w")
+    )
+    cells = []
+    for name, key in (("network", "network"), ("network and `register`", "mTRE")):
+        axes = ["", ""]
+        if key == "network":
+            axes = [digits(quantile(of, "off", 0.5)) for of in (degrees, mm)]
+        errors = [digits(quantile(rows, key, q)) for q in (0.5, 0.95)]
+        found = f"{sum(row[key] < 2 for row in rows)}"
+        time = "look" if key == "network" else "processor"
+        seconds = [f"{quantile(rows, time, q):.2f}" for q in (0.5, 1.0)]
+        cells.append([name, f"{len(rows)}", *axes, *errors, found, *seconds])
+    header = ["", "cases", "degrees an axis", "mm an axis", "mTRE [mm]", "mTRE, 95 %"]
+    return markdown([*header, "below 2 mm", "seconds", "longest"], cells)
 
 
 GROUPS = (0.0, 0.1, 0.5, 0.9, 0.98, 1.0)
 
 
-def confidence_table() -> str:
-    "Predicted and observed, of registrations that were fitted and of those that were not."
+CONFIDENCE = {"fitted": ("chest", "poor"), "tested": ("pelvis",)}
+
+
+def confidence_groups(
+    files: tuple[str, ...],
+) -> list[tuple[float, float, list[tuple[float, float]]]]:
+    "Limits of a group, and confidence and error [mm] of the registrations in it."
     from confidence import probabilities
 
+    p, errors = probabilities([FOLDER / f"anypose_{part}.json" for part in files])
+    groups = []
+    for low, high in pairwise(GROUPS):
+        some = [(x, e) for x, e in zip(p, errors) if low <= x and (x < high or high == 1.0)]
+        if some:
+            groups.append((low, high, some))
+    return groups
+
+
+def reliability(files: tuple[str, ...]) -> list[tuple[float, float, int]]:
+    "Mean confidence, fraction that is right and number of registrations, by confidence."
+    return [
+        (sum(x for x, _ in some) / len(some), sum(e < 2 for _, e in some) / len(some), len(some))
+        for _, _, some in confidence_groups(files)
+    ]
+
+
+def confidence_table() -> str:
+    "Predicted and observed, of registrations that were fitted and of those that were not."
     cells = []
-    files = {"fitted": ("chest", "poor"), "tested": ("pelvis",)}
-    for name, parts in files.items():
-        p, errors = probabilities([FOLDER / f"anypose_{part}.json" for part in parts])
-        for low, high in pairwise(GROUPS):
-            some = [(x, e) for x, e in zip(p, errors) if low <= x and (x < high or high == 1.0)]
-            if not some:
-                continue
-            predicted = sum(x for x, _ in some) / len(some)
-            right, far = sum(e < 2 for _, e in some), sum(e > 5 for _, e in some)
+    for name, files in CONFIDENCE.items():
+        groups = confidence_groups(files)
+        points = reliability(files)
+        for (low, high, some), (predicted, right, n) in zip(groups, points):
             group = f"{name}: confidence {low:g} to {high:g}"
-            cells.append(
-                [group, f"{len(some)}", f"{predicted:.2f}", f"{right / len(some):.2f}", f"{far}"]
-            )
+            far = sum(e > 5 for _, e in some)
+            cells.append([group, f"{n}", f"{predicted:.2f}", f"{right:.2f}", f"{far}"])
     return markdown(["", "cases", "predicted", "right", "beyond 5 mm"], cells)
+
+
+def confidence_summary() -> str:
+    "How often a sure result is wrong, and a right one doubted."
+    some = [x for files in CONFIDENCE.values() for *_, g in confidence_groups(files) for x in g]
+    sure = [e for p, e in some if p > 0.9]
+    right = [p for p, e in some if e < 2]
+    false, doubted = sum(e > 5 for e in sure), sum(p < 0.5 for p in right)
+    return (
+        f"Of {len(some)} registrations {len(sure)} have a confidence above 0.9, and {false} of "
+        f"these are more than 5 mm off; of {len(right)} right ones {doubted} have a confidence "
+        f"below 0.5."
+    )
 
 
 def main() -> None:
@@ -396,7 +500,8 @@ def main() -> None:
         confidence_table(),
     ):
         print(part, end="\n\n")
-    for name, table in {"short_ct": short_ct_table, "likeness": likeness_table}.items():
+    others = {"short_ct": short_ct_table, "likeness": likeness_table}
+    for name, table in (others | {"pose_regression": network_table}).items():
         if (FOLDER / f"{name}.json").exists():  # not all are measured on each machine
             print(table(), end="\n\n")
 

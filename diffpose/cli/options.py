@@ -64,6 +64,8 @@ _SAME = (
     "max_seconds",
     "seed",
     "device",
+    "model",
+    "range",
 )
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in _SAME} | {
     "labels": "--only",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .inputs import DEFAULT, load_inputs
+from .inputs import DEFAULT, FirstPose, load_inputs, load_xray
 from .masks import parse_mask, with_mask
 from diffpose.cli.options import (
     CT,
@@ -35,8 +35,10 @@ from diffpose.cli.options import (
     check_path,
     check_pixels,
     command,
+    euler_pose,
     is_example,
     option,
+    orientation_of,
     read_ct,
     say,
     without_windows,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from diffpose.drr import DRR
     from diffpose.pose import RigidTransform
     from diffpose.registration import RegistrationResult, SearchRange
+    from diffpose.regression import PosePredictor
     from diffpose.xray import XRay
 
 # %% ../../notebooks/api/cli/register.ipynb #e18af6e7
@@ -171,6 +174,14 @@ _Range = Annotated[
         "default if there is no first pose; else only around it, as --spread says",
     ),
 ]
+_Model = Annotated[
+    Path | None,
+    option(
+        "Search",
+        "Checkpoint of a network that was trained on this CT (diffpose train), which says where "
+        "the search starts; then no first pose is needed.",
+    ),
+]
 _Starts = Annotated[
     int,
     option("Search", "How many poses the search starts from: the first, and others around it."),
@@ -251,6 +262,7 @@ class RegisterOptions:
     seed: _Seed = 0
     device: Device = "cpu"
     no_animation: _NoAnimation = False
+    model: _Model = None
 
 # %% ../../notebooks/api/cli/register.ipynb #36e1c1b1
 def _range(text: str | None) -> "SearchRange | None":
@@ -299,6 +311,7 @@ def _check(o: RegisterOptions) -> None:
             raise FileNotFoundError(f"--pose: no file at {o.pose}")
     parse_mask(o.mask)
     _range(o.range)
+    _check_model(o)
     _check_geometry(o)
     if o.similarity not in SIMILARITIES:
         raise ValueError(f"--similarity must be one of {list(SIMILARITIES)}, got {o.similarity!r}")
@@ -311,6 +324,20 @@ def _check(o: RegisterOptions) -> None:
         raise ValueError(f"--max-seconds must be positive, got {o.max_seconds}")
     if not all(0 <= s < math.inf for s in o.spread):
         raise ValueError(f"--spread must be degrees and mm of at least 0, got {o.spread}")
+
+
+def _check_model(o: RegisterOptions) -> None:
+    if o.model is None:
+        return
+    check_path("--model", o.model)
+    if not o.model.is_file():
+        raise FileNotFoundError(f"--model: no file at {o.model}")
+    others = ("pose", "rotation", "translation", "range")
+    others += ("primary_angle", "secondary_angle", "source_to_patient")
+    given = [f"--{name.replace('_', '-')}" for name in others if getattr(o, name) is not None]
+    if given:
+        came = " and ".join(given)
+        raise ValueError(f"--model says where to start; give it without {came}")
 
 
 def _check_geometry(o: RegisterOptions) -> None:
@@ -402,6 +429,7 @@ def _search(
     xray: "XRay",
     pose: "RigidTransform | None",
     unknown: dict[str, float],  # Standard deviations of intrinsics [mm]
+    model: "PosePredictor | None" = None,
 ) -> "RegistrationResult":
     import torch
 
@@ -422,6 +450,7 @@ def _search(
             seed=o.seed,
             skip_truncated=not o.all_rays,
             range=_range(o.range),
+            model=model,
             progress=sys.stderr.isatty(),
         )
     except ArgumentError as error:
@@ -433,16 +462,41 @@ def _search(
         flags = "--rotation, --translation, --pose and --sdd"
         raise ValueError(f"the first pose shows no way to a better one; check {flags}") from error
 
+# %% ../../notebooks/api/cli/register.ipynb #a0d28132
+def _model(o: RegisterOptions) -> "PosePredictor | None":
+    from diffpose.registration.prediction import as_predictor
+
+    return None if o.model is None else as_predictor(o.model)
+
+
+def _check_ct(model: "PosePredictor", drr: "DRR") -> None:
+    from diffpose.registration.prediction import check_ct
+
+    check_ct(model, drr)  # before anything is said
+
+
+def _inputs_for(model: "PosePredictor", o: RegisterOptions) -> "tuple[XRay, FirstPose]":
+    "The X-ray, and the frame in which its pose is sought."
+    orientation = model.setup.orientation or "AP"
+    if o.orientation is not None:
+        orientation = orientation_of(o.orientation)
+    xray = load_xray(o, orientation or "AP", with_pose=False)
+    pose = euler_pose(None, None, o.convention, orientation, xray.intrinsics.sdd)
+    return xray, FirstPose(pose, orientation, DEFAULT)
+
 # %% ../../notebooks/api/cli/register.ipynb #ee5b38ee
 def _register(o: RegisterOptions) -> "RegistrationResult":
     from diffpose.drr import DRR
 
     unknown = _unknown(o.unknown)
-    full, first = load_inputs(o)
+    model = _model(o)
+    full, first = load_inputs(o) if model is None else _inputs_for(model, o)
     full, mask = with_mask(full, parse_mask(o.mask))
     xray = _smaller(full, o.height)
     subject = read_ct(o, first.orientation)
     drr = DRR(subject, **xray.to_drr(), renderer="trilinear").to(o.device)
+    if model is not None:
+        _check_ct(model, drr)
     is_given = first.source != DEFAULT
     before = _first_image(drr, first.pose) if is_given else None
     _say_inputs(o, full, xray, drr)
@@ -452,8 +506,9 @@ def _register(o: RegisterOptions) -> "RegistrationResult":
         _say("first pose", *words, f"from {first.source}")
     else:
         where = "all sides" if o.range == "any" else "around the front"
-        _say("first pose", f"none is given, it is searched for: {where}")
-    result = _search(o, drr, xray, first.pose if is_given else None, unknown)
+        how = f"it is searched for: {where}" if model is None else f"{o.model} says where to start"
+        _say("first pose", f"none is given, {how}")
+    result = _search(o, drr, xray, first.pose if is_given else None, unknown, model)
     if before is None:
         before = _first_image(drr, result.trajectory[0])
     say(repr(result))
@@ -483,7 +538,8 @@ def register_command(o: RegisterOptions) -> None:
     Writes result.json, result.safetensors, pose.json, overlay.png,
     before_after.png, convergence.png and trajectory.gif. The first pose is
     given by --pose, by --rotation and --translation, or by the angles of a
-    C-arm; without one the pose is searched for.
+    C-arm; without one the pose is searched for, or a network (--model) says
+    where it is about.
 
     The exit code is 0 if the search converged, 1 if not (the files are there
     nevertheless), and 2 if something in the input is wrong (nothing is written

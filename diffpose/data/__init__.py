@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENERGY_KEV', 'MU_WATER', 'MU_BONE', 'HU_BONE', 'ACCEPTED', 'REORIENT', 'DENSITIES', 'transform_hu_to_density',
-           'transform_hu_to_attenuation', 'read_structures', 'label_ids', 'read', 'load_example_ct', 'cut_faces',
-           'missing_tissue', 'whole_file']
+           'transform_hu_to_attenuation', 'read_structures', 'label_ids', 'read', 'load_example_ct', 'canonicalize',
+           'cut_faces', 'missing_tissue', 'whole_file']
 
 # %% ../../notebooks/api/11_data.ipynb #625b80a6
 from ..camera import REORIENT
@@ -20,7 +20,7 @@ from diffpose.data.density import (
 )
 from .files import ACCEPTED
 from .structures import label_ids, read_structures
-from .subject import load_example_ct, read
+from .subject import canonicalize, load_example_ct, read
 from .truncation import cut_faces, missing_tissue
 from ..files import whole_file
 
@@ -39,6 +39,7 @@ _all_ = [
     "label_ids",
     "read",
     "load_example_ct",
+    "canonicalize",
     "cut_faces",
     "missing_tissue",
     "whole_file",

@@ -23,7 +23,7 @@ from ..errors import ArgumentError
 from ..pose import RigidTransform
 
 # %% auto #0
-__all__ = ['read', 'load_example_ct']
+__all__ = ['read', 'load_example_ct', 'canonicalize']
 
 # %% ../../notebooks/api/data/subject.ipynb #2b0a0216
 def _check_read(
@@ -175,3 +175,22 @@ def load_example_ct(
         structures=assets / "structures.csv",
         **kwargs,
     )
+
+# %% ../../notebooks/api/data/subject.ipynb #56a19525
+def canonicalize(
+    subject: Subject,  # Changed, and returned
+) -> Subject:
+    "Move the volume's isocentre to the world's origin, with all images and fiducials of a subject."
+    before = np.asarray(subject.volume.affine, dtype=float)
+    motion = np.eye(4)
+    motion[:3, 3] = -_isocentre(before, subject.volume)
+    for image in subject.get_images(intensity_only=False):
+        image.affine = motion @ image.affine
+    fiducials: Any = subject.get("fiducials")
+    if fiducials is not None:
+        subject["fiducials"] = fiducials + fiducials.new_tensor(motion[:3, 3])
+    to_scanner: Any = subject.get("world_to_scanner")
+    if to_scanner is not None:
+        subject["world_to_scanner"] = to_scanner @ torch.from_numpy(np.linalg.inv(motion))
+    subject.update_attributes()
+    return subject

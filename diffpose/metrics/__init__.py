@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NormalizedCrossCorrelation2d', 'MultiscaleNormalizedCrossCorrelation2d', 'GradientNormalizedCrossCorrelation2d',
-           'Similarity', 'at_level', 'MutualInformation', 'GeodesicSO3', 'GeodesicTranslation', 'LogGeodesicSE3',
-           'DoubleGeodesicSE3', 'NormalizedCrossCorrelation', 'MultiscaleNormalizedCrossCorrelation',
+           'Sobel', 'to_patches', 'Similarity', 'at_level', 'MutualInformation', 'GeodesicSO3', 'GeodesicTranslation',
+           'LogGeodesicSE3', 'DoubleGeodesicSE3', 'NormalizedCrossCorrelation', 'MultiscaleNormalizedCrossCorrelation',
            'GradientNormalizedCrossCorrelation']
 
 # %% ../../notebooks/api/22_metrics.ipynb #8f45a760
@@ -18,6 +18,8 @@ from diffpose.metrics.correlation import (
     GradientNormalizedCrossCorrelation2d,
     MultiscaleNormalizedCrossCorrelation2d,
     NormalizedCrossCorrelation2d,
+    Sobel,
+    to_patches,
 )
 from .information import MutualInformation
 from diffpose.metrics.poses import (
@@ -33,6 +35,8 @@ _all_ = [
     "NormalizedCrossCorrelation2d",
     "MultiscaleNormalizedCrossCorrelation2d",
     "GradientNormalizedCrossCorrelation2d",
+    "Sobel",
+    "to_patches",
     "Similarity",
     "at_level",
     "MutualInformation",

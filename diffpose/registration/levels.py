@@ -32,7 +32,7 @@ from .view import View
 # %% auto #0
 __all__ = []
 
-# %% ../../notebooks/api/registration/levels.ipynb #38f052d2
+# %% ../../notebooks/api/registration/levels.ipynb #825b2eae
 class Rivals(NamedTuple):
     "How the starts of a level ended."
 
@@ -54,7 +54,7 @@ def compare_starts(
         return Rivals(agreement, 1.0)
     return Rivals(agreement, 1 - float(score[elsewhere].min() / score[best]))
 
-
+# %% ../../notebooks/api/registration/levels.ipynb #38f052d2
 @dataclass
 class Found:
     "Where a search ended, one problem at one pose."
@@ -92,6 +92,113 @@ def make_views(
     return views
 
 
+def _level_sizes(
+    drrs: Sequence[DRR],
+    depths: Sequence[float],  # Of the volume's centre [mm]
+    options: Options,
+) -> list[list[int]]:  # Of each level, one for each X-ray [pixels]
+    if options.levels is None:
+        return find_levels(drrs, depths)
+    return [[size] * len(drrs) for size in sorted(options.levels)]
+
+# %% ../../notebooks/api/registration/levels.ipynb #c2d92422
+TRIAL = 5  # Iterations after which starts of a search are compared
+
+
+def _first_starts(
+    problem: Problem, first: Float[Tensor, "1 K V 4 4"], options: Options, watch: Watch
+) -> Float[Tensor, "1 k V 4 4"]:
+    "Where the first level begins."
+    if first.shape[1] > 1:
+        return _most_promising(problem, first, options, watch)
+    n = options.n_starts * (2 if options.n_starts > 1 and _is_short(problem, first) else 1)
+    return draw_starts(problem, first, n, options.spread, options.seed)
+
+
+def _most_promising(
+    problem: Problem, poses: Float[Tensor, "1 K V 4 4"], options: Options, watch: Watch
+) -> Float[Tensor, "1 k V 4 4"]:
+    "Of many starts those that are best after some steps, a quarter of them."
+    n = max(1, poses.shape[1] // 4)
+    quiet, pixel = watch.another(), problem.views[0].pixel
+    nothing = poses.new_zeros(1, poses.shape[1], 0)
+    state = minimize(problem, poses, nothing, TRIAL, options.tolerance * pixel, quiet)
+    watch.n_renders += quiet.n_renders
+    kept = best_apart(state.poses, state.score, n, pixel).to(poses.device)
+    return torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
+
+
+def _orientation(drr: DRR) -> str | None:
+    return getattr(drr.subject, "orientation", None)
+
+
+def _is_short(problem: Problem, first: Float[Tensor, "1 1 V 4 4"]) -> bool:
+    "Does the CT hold less than two thirds of what an X-ray shows, at the first pose?"
+    pairs = zip(problem.views, first[0, 0])
+    coverages = [view.coverage(pose[None]) for view, pose in pairs]
+    return any(c is not None and float(c.mean()) < 2 / 3 for c in coverages)
+
+# %% ../../notebooks/api/registration/levels.ipynb #025130de
+COARSE_ITERATIONS = 20  # at most, before the finest level: who needs more is lost
+
+
+def _all_levels(
+    measurements: Sequence[Measurement],
+    first: Float[Tensor, "1 K V 4 4"],
+    options: Options,
+    watch: Watch,
+) -> Found:
+    drrs = [m.drr for m in measurements]
+    depths = find_depths(drrs, first[0, 0])
+    levels = _level_sizes(drrs, depths, options)
+    watch.plan(len(levels) * options.n_iterations)
+    poses, rivals = first, None
+    for k, sizes in enumerate(levels):
+        is_last = k == len(levels) - 1
+        robust = None if k == 0 and not is_last else options.robust
+        views = make_views(measurements, sizes, depths, options)
+        problem, pixel = Problem(views, [0] * len(views), robust=robust), views[0].pixel
+        if k == 0:
+            check_overlap(problem, first[0, 0], [_orientation(drr) for drr in drrs])
+            poses = _first_starts(problem, first, options, watch)
+        n_starts = poses.shape[1]
+        offsets = poses.new_zeros(1, n_starts, 0)
+        most = options.n_iterations if is_last else min(options.n_iterations, COARSE_ITERATIONS)
+        state = minimize(problem, poses, offsets, most, options.tolerance * pixel, watch)
+        if watch.stop is not None:
+            return cut_short(watch)
+        if options.verbose:
+            _print_level(problem, state, watch)
+        if k == 0 and n_starts > 1:
+            rivals = compare_starts(state.poses[0, :, 0].cpu(), state.score[0].cpu(), 3 * pixel)
+        n_kept = 1 if is_last else max(1, n_starts // (4 if first.shape[1] == 1 else 2))
+        kept = best_apart(state.poses, state.score, n_kept, pixel).to(poses.device)
+        watch.choose(kept)
+        poses = torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
+    stop = list(Stop)[int(state.stop[0, kept[0, 0]])]
+    shift = path_shift(watch, problem.frames(poses)[0, 0, 0], pixel)
+    return Found(problem, poses, poses.new_zeros(1, 1, 0), stop, [shift], rivals)
+
+
+def _print_level(problem: Problem, state: State, watch: Watch) -> None:
+    best = float(state.cost[0, int(state.score[0].argmin())])
+    print(
+        f"{problem.views[0].size:4d} px: similarity {1 - best:.4f} "
+        f"from {state.cost.shape[1]} starts, {watch.n_iterations} iterations so far"
+    )
+
+
+def path_shift(
+    watch: Watch,
+    frame: Float[Tensor, "4 4"],
+    pixel: float,  # At the finest level [mm]
+) -> Float[Tensor, "6"]:
+    "The error of finite pixels, from the path of the only start that is kept."
+    poses = torch.stack([visit.poses[0, 0] for visit in watch.path]).cpu()
+    sizes = torch.tensor([visit.size for visit in watch.path])
+    return scale_shift(poses, sizes, frame.cpu(), pixel)
+
+# %% ../../notebooks/api/registration/levels.ipynb #619cafba
 def cut_short(watch: Watch, before: Found | None = None) -> Found:
     "The best pose of the last iteration, with the shifts of what was found before it."
     latest = watch.give_up()
@@ -118,106 +225,6 @@ def coarse_to_fine(
             raise  # nothing is known yet
         watch.stop = Stop.INTERRUPTED
         return cut_short(watch, found)
-
-
-COARSE_ITERATIONS = 20  # at most, before the finest level: who needs more is lost
-
-
-def _all_levels(
-    measurements: Sequence[Measurement],
-    first: Float[Tensor, "1 K V 4 4"],
-    options: Options,
-    watch: Watch,
-) -> Found:
-    drrs = [m.drr for m in measurements]
-    depths = find_depths(drrs, first[0, 0])
-    levels = find_levels(drrs, depths)
-    if options.levels is not None:
-        levels = [[size] * len(drrs) for size in sorted(options.levels)]
-    watch.plan(len(levels) * options.n_iterations)
-    poses, rivals = first, None
-    for k, sizes in enumerate(levels):
-        is_last = k == len(levels) - 1
-        robust = None if k == 0 and not is_last else options.robust
-        views = make_views(measurements, sizes, depths, options)
-        problem, pixel = Problem(views, [0] * len(views), robust=robust), views[0].pixel
-        if k == 0:
-            check_overlap(problem, first[0, 0], [_orientation(drr) for drr in drrs])
-            if first.shape[1] == 1:
-                poses = _draw(problem, first, options)
-            else:
-                poses = _most_promising(problem, poses, options, watch)
-        n_starts = poses.shape[1]
-        offsets = poses.new_zeros(1, n_starts, 0)
-        most = options.n_iterations if is_last else min(options.n_iterations, COARSE_ITERATIONS)
-        state = minimize(problem, poses, offsets, most, options.tolerance * pixel, watch)
-        if watch.stop is not None:
-            return cut_short(watch)
-        if options.verbose:
-            _print_level(problem, state, watch)
-        if k == 0 and n_starts > 1:
-            rivals = compare_starts(state.poses[0, :, 0].cpu(), state.score[0].cpu(), 3 * pixel)
-        n_kept = 1 if is_last else max(1, n_starts // (4 if first.shape[1] == 1 else 2))
-        kept = best_apart(state.poses, state.score, n_kept, pixel).to(poses.device)
-        watch.choose(kept)
-        poses = torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
-    stop = list(Stop)[int(state.stop[0, kept[0, 0]])]
-    shift = path_shift(watch, problem.frames(poses)[0, 0, 0], pixel)
-    return Found(problem, poses, poses.new_zeros(1, 1, 0), stop, [shift], rivals)
-
-
-TRIAL = 5  # Iterations after which starts of a search are compared
-
-
-def _most_promising(
-    problem: Problem, poses: Float[Tensor, "1 K V 4 4"], options: Options, watch: Watch
-) -> Float[Tensor, "1 k V 4 4"]:
-    "Of many starts those that are best after some steps, a quarter of them."
-    n = max(1, poses.shape[1] // 4)
-    quiet, pixel = watch.another(), problem.views[0].pixel
-    nothing = poses.new_zeros(1, poses.shape[1], 0)
-    state = minimize(problem, poses, nothing, TRIAL, options.tolerance * pixel, quiet)
-    watch.n_renders += quiet.n_renders
-    kept = best_apart(state.poses, state.score, n, pixel).to(poses.device)
-    return torch.take_along_dim(state.poses, kept[..., None, None, None], 1)
-
-
-def _draw(
-    problem: Problem, first: Float[Tensor, "1 1 V 4 4"], options: Options
-) -> Float[Tensor, "1 K V 4 4"]:
-    "Starts around the first pose; twice as many where a CT shows little of what an X-ray shows."
-    n = options.n_starts * (2 if options.n_starts > 1 and _is_short(problem, first) else 1)
-    return draw_starts(problem, first, n, options.spread, options.seed)
-
-
-def _orientation(drr: DRR) -> str | None:
-    return getattr(drr.subject, "orientation", None)
-
-
-def _is_short(problem: Problem, first: Float[Tensor, "1 1 V 4 4"]) -> bool:
-    "Does the CT hold less than two thirds of what an X-ray shows, at the first pose?"
-    pairs = zip(problem.views, first[0, 0])
-    coverages = [view.coverage(pose[None]) for view, pose in pairs]
-    return any(c is not None and float(c.mean()) < 2 / 3 for c in coverages)
-
-
-def _print_level(problem: Problem, state: State, watch: Watch) -> None:
-    best = float(state.cost[0, int(state.score[0].argmin())])
-    print(
-        f"{problem.views[0].size:4d} px: similarity {1 - best:.4f} "
-        f"from {state.cost.shape[1]} starts, {watch.n_iterations} iterations so far"
-    )
-
-
-def path_shift(
-    watch: Watch,
-    frame: Float[Tensor, "4 4"],
-    pixel: float,  # At the finest level [mm]
-) -> Float[Tensor, "6"]:
-    "The error of finite pixels, from the path of the only start that is kept."
-    poses = torch.stack([visit.poses[0, 0] for visit in watch.path]).cpu()
-    sizes = torch.tensor([visit.size for visit in watch.path])
-    return scale_shift(poses, sizes, frame.cpu(), pixel)
 
 # %% ../../notebooks/api/registration/levels.ipynb #678c3a2e
 def with_intrinsics(found: Found, options: Options, watch: Watch) -> Found:

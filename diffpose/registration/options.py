@@ -88,6 +88,7 @@ class Options:
     library: Any = None  # A `Library` that was built before
     is_blind: bool = False  # Was no first pose given?
     fall_back: bool = True
+    model: Any = None  # A `PosePredictor` that says where to start
 
     def __post_init__(self) -> None:
         intrinsics = dict(self.intrinsics or {})

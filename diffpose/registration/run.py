@@ -38,6 +38,7 @@ from diffpose.registration.options import (
     as_measurements,
     as_range,
 )
+from .prediction import load_predictor, predict_starts
 from .problem import Evaluation, Problem, covered
 from .result import RegistrationResult
 from .starts import find_depths, find_levels
@@ -205,7 +206,9 @@ def find_answer(
 ) -> tuple[Answer, Watch]:
     "One motion of all X-rays; if nothing fits near the given poses, by a wider search."
     starts = given
-    if options.range is not None:
+    if options.model is not None:
+        starts = predict_starts(measurements, given, options, watch)
+    elif options.range is not None:
         starts = find_starts(measurements, given, options, watch)
     answer = _answer(measurements, starts, options, watch)
     if not answer.is_lost or watch.stop is not None:
@@ -228,7 +231,9 @@ def _wider(options: Options) -> Options:
     "A search after none; after a search one from more starts."
     n = options.n_starts if options.range is None else 2 * options.n_starts
     where = SearchRange() if options.range is None else options.range
-    return replace(options, range=where, n_starts=n, fall_back=False)
+    if options.library is not None:
+        where = options.library.range
+    return replace(options, range=where, n_starts=n, fall_back=False, model=None)
 
 
 def _answer(
@@ -297,7 +302,8 @@ def _reason(answer: Answer, options: Options) -> str:
     "Why it stopped, and what is wrong with what was found."
     text = _text(answer.stop, options)
     if answer.wider:
-        text = f"found by a wider search, since nothing fitted near the first pose; {text}"
+        near = "the first pose" if options.model is None else "what the model says"
+        text = f"found by a wider search, since nothing fitted near {near}; {text}"
     return text if answer.doubt is None else f"{text}: {answer.doubt.text}"
 
 
@@ -386,17 +392,21 @@ def register(
     range: str | tuple[float, ...] | SearchRange | None = None,
     library: Library | None = None,  # Of `build_library`, to search with; built if None
     fall_back: bool = True,  # Search in the default range if nothing fits near the pose
+    # Network that says the first pose: path of a checkpoint, `Checkpoint` or `PosePredictor`
+    model: Any = None,
 ) -> RegistrationResult:
     """Find the pose that took an X-ray.
 
-    Without a first pose, or with a `range`, the pose is searched for: see `search`.
+    Without a first pose, or with a `range`, the pose is searched for: see `search`. With a `model`
+    the starts are drawn from what it says; `pose` then tells how several X-rays of known geometry
+    stand to each other, and nothing else.
 
     Raises `TypeError` or `ValueError` for images that are empty, NaN or do not fit the detector,
     on poses from which no ray meets the volume, and on unknown options. An interruption from the
     keyboard returns the best pose so far.
     """
     where = None if range is None else as_range(range)
-    if where is None and (pose is None or library is not None):
+    if model is None and where is None and (pose is None or library is not None):
         where = SearchRange() if library is None else library.range
     options = Options(
         similarity=similarity,
@@ -423,6 +433,10 @@ def register(
     )
     measurements = as_measurements(drr, xray, pose, mask)
     apart = geometry == "free" and len(measurements) > 1
+    if model is not None:
+        _check_alone(pose, where, apart or len(measurements) == 1)
+        predictor = load_predictor(model, [m.drr for m in measurements])
+        options = replace(options, model=predictor)
     if pose is None:
         pose = _first_poses(measurements, apart)
     find = register_apart if apart else register_together
@@ -441,6 +455,16 @@ def _first_poses(measurements: Sequence[Measurement], apart: bool) -> RigidTrans
         )
     dtype = measurements[0].drr.detector.target.dtype
     return RigidTransform.cat([first_pose(m.drr).to(dtype) for m in measurements])
+
+
+def _check_alone(pose: RigidTransform | None, where: SearchRange | None, apart: bool) -> None:
+    "Raise `ArgumentError` if more than a model says where to start."
+    if pose is not None and apart:
+        message = "the model says the first pose: give `pose` only for X-rays of known geometry"
+        raise ArgumentError(f"pose and model exclude each other: {message}", "pose", "model")
+    if where is not None:
+        message = "the model says where to start; without it, a range is searched"
+        raise ArgumentError(f"range and model exclude each other: {message}", "range", "model")
 
 
 def _progress_bar(progress: bool | None) -> tqdm:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .prediction import PosePredictor, Setup
 
 # %% auto #0
 __all__ = ['Tree', 'pack', 'unpack', 'save_tree', 'load_tree', 'Checkpoint', 'load_weights', 'random_states',
-           'restore_random_states', 'identify', 'same_ct']
+           'restore_random_states', 'identify', 'identify_several', 'same_ct']
 
 # %% ../../notebooks/api/regression/checkpoint.ipynb #6c1e4cb6
 Tree = Any  # Dictionaries, lists and tuples of tensors, arrays, numbers, text and None
@@ -139,6 +140,7 @@ class Checkpoint:
     ema: dict[str, Tensor] | None = None  # Moving average of the weights
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)  # Of the loss in float16
     random: dict[str, Any] = field(default_factory=dict)  # From `random_states`
     config: dict[str, Any] = field(default_factory=dict)  # Of the training
     progress: dict[str, Any] = field(default_factory=dict)  # Seconds and errors so far
@@ -229,19 +231,42 @@ def identify(
 ) -> dict[str, Any]:
     "What tells a CT from others."
     volume = subject.volume.data[0].contiguous()
+    to_scanner = subject.get("world_to_scanner")
     return {
         "shape": list(volume.shape),
         "affine": np.asarray(subject.volume.affine).tolist(),
         "checksum": f"{zlib.crc32(_bytes_of(volume)):08x}",
+        "world_to_scanner": None if to_scanner is None else to_scanner.tolist(),
     }
 
 
+def identify_several(
+    cts: Mapping[str, dict[str, Any]],  # From `identify`, by name
+) -> dict[str, Any]:
+    "What tells CTs from others; one alone is as `identify` has it."
+    return dict(cts) if len(cts) > 1 else dict(*cts.values())
+
+
+def _each(identity: dict[str, Any]) -> list[dict[str, Any]]:
+    "Identities of single CTs."
+    several = all(isinstance(value, dict) for value in identity.values())
+    return list(identity.values()) if several else [identity]
+
+
 def same_ct(
-    a: dict[str, Any] | None,  # From `identify`; None is not known
+    a: dict[str, Any] | None,  # From `identify` or `identify_several`; None is not known
     b: dict[str, Any] | None,
 ) -> bool:
-    "Are these the same CT, as far as is known?"
+    "Are these the same CTs, as far as is known? One CT is the same as several if it is among them."
     if a is None or b is None:
         return True
+    ones, others = _each(a), _each(b)
+    if len(ones) > 1 and len(others) > 1:
+        pairs = zip(ones, others)
+        return len(ones) == len(others) and all(_same_one(x, y) for x, y in pairs)
+    return any(_same_one(x, y) for x in ones for y in others)
+
+
+def _same_one(a: dict[str, Any], b: dict[str, Any]) -> bool:
     close = np.allclose(a["affine"], b["affine"], rtol=0, atol=1e-3)
     return bool(close) and all(a[name] == b[name] for name in ("shape", "checksum"))

@@ -5,6 +5,7 @@
 # %% ../../notebooks/api/regression/network.ipynb #c6e87721
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import roma
@@ -89,6 +90,7 @@ class PoseRegressor(nn.Module):
     "A network from X-rays to poses."
 
     spread_unit: Tensor
+    frame: Tensor | None
 
     def __init__(
         self,
@@ -100,6 +102,8 @@ class PoseRegressor(nn.Module):
         norm_layer: str | None = None,  # "groupnorm" and others of timm; the backbone's own if None
         unit_conversion_factor: float = 1000.0,  # Millimetres in a unit of the network's output
         predict_spread: bool = False,  # Say how sure the pose is, too
+        # Rigid 4 x 4 matrix, row by row, that takes poses of its layers into the frame of a CT
+        frame: Sequence[float] | None = None,
         **kwargs: Any,  # Passed to `timm.create_model`
     ):
         super().__init__()
@@ -116,6 +120,8 @@ class PoseRegressor(nn.Module):
             self.spread_regression = nn.Linear(n_features, 6)
             unit = torch.tensor([50.0] * 3 + [20.0] * 3)
             self.register_buffer("spread_unit", unit, persistent=False)
+        matrix = None if frame is None else _rigid_matrix(frame)
+        self.register_buffer("frame", matrix, persistent=False)
 
     def extra_repr(self) -> str:
         return f"parameterization={self.parameterization!r}, convention={self.convention!r}"
@@ -142,12 +148,13 @@ class PoseRegressor(nn.Module):
         translation: Float[Tensor, "B 3"],  # [mm]
     ) -> RigidTransform:
         "The pose that these outputs mean."
-        return convert(
+        pose = convert(
             rotation,
             translation,
             parameterization=self.parameterization,
             convention=self.convention,
         )
+        return pose if self.frame is None else RigidTransform(self.frame @ pose.matrix)
 
 
 def _check_regressor(
@@ -163,6 +170,18 @@ def _check_regressor(
     if not 0 < unit_conversion_factor < float("inf"):
         message = f"unit_conversion_factor must be positive, got {unit_conversion_factor}"
         raise ArgumentError(message, "unit_conversion_factor")
+
+
+def _rigid_matrix(numbers: Sequence[float]) -> Tensor:
+    "4 x 4. Raises `ArgumentError` if it is not rigid."
+    matrix = torch.as_tensor(numbers, dtype=torch.float64).reshape(-1)
+    if matrix.numel() == 16 and matrix.isfinite().all():
+        matrix = matrix.reshape(4, 4)
+        R, last = matrix[:3, :3], matrix[3] - matrix.new_tensor([0.0, 0.0, 0.0, 1.0])
+        off = (R @ R.mT - torch.eye(3).double()).abs().max() + last.abs().max()
+        if off < 1e-4 and torch.linalg.det(R) > 0:
+            return matrix.float()
+    raise ArgumentError(f"frame must be 16 numbers of a rigid matrix, got {numbers!r}", "frame")
 
 
 def _check_xrays(x: Any) -> None:
@@ -181,6 +200,8 @@ def begin_at(
     "Let predictions lie around a pose (in place)."
     if not isinstance(pose, RigidTransform) or len(pose) != 1:
         raise ArgumentError(f"pose must be a RigidTransform of one pose, got {pose!r}", "pose")
+    if self.frame is not None:
+        pose = RigidTransform(self.frame.inverse() @ pose.matrix.to(self.frame))
     rotation, translation = pose.convert(self.parameterization, self.convention)
     self.rot_regression.bias.copy_(rotation[0])
     self.xyz_regression.bias.copy_(translation[0] / self.unit_conversion_factor)

@@ -149,16 +149,19 @@ class PosePredictor:
         xrays: Float[Tensor, "B 1 H W"],  # Line integrals: bones are bright
     ) -> Prediction:  # Poses in the frame of `drr`; their spread is NaN if none is predicted
         "What the network says of X-rays."
+        pose, spread = self._say(self.setup.resample(xrays, drr))
+        return Prediction(self._in_frame_of(drr, pose), spread)
+
+    def _say(self, images: Float[Tensor, "B 1 h h"]) -> Prediction:
+        "Poses in the network's own frame."
         device = next(self.regressor.parameters()).device
-        x = prepare(self.setup.resample(xrays, drr)).to(device)
+        x = prepare(images).to(device)
         training = self.regressor.training
         said = self.regressor.eval()(x)
         self.regressor.train(training)
         if isinstance(said, Prediction):
-            pose, spread = said
-        else:
-            pose, spread = said, torch.full((len(x), 6), torch.nan, device=device)
-        return Prediction(self._in_frame_of(drr, pose), spread)
+            return said
+        return Prediction(said, torch.full((len(x), 6), torch.nan, device=device))
 
     def _in_frame_of(self, drr: DRR, pose: RigidTransform) -> RigidTransform:
         "The same C-arm in the frame of another orientation."
@@ -182,3 +185,36 @@ class PosePredictor:
         pose, spread = self(drr, xray)
         known = spread[0] if spread.isfinite().all() else None
         return draw_starts(pose, known, n=n, seed=seed)
+
+# %% ../../notebooks/api/regression/prediction.ipynb #bcddbf0f
+@patch
+@torch.no_grad()
+def opinions(
+    self: PosePredictor,
+    drr: DRR,  # Whose detector took the X-ray
+    xray: Float[Tensor, "1 1 H W"],  # Line integrals: bones are bright
+) -> Prediction:  # Four: of the X-ray as it is, turned by 180 degrees, mirrored, and both
+    "What the network says of an X-ray and of its changes, as poses of the X-ray as it is."
+    image = self.setup.resample(xray, drr)
+    pose, spread = self._say(torch.cat([image.flip(flips) for flips in _FLIPS]))
+    matrix = pose.matrix.double()
+    frame = frame_change(self.setup.orientation).to(matrix)
+    center = drr.center.to(matrix)
+    poses = []
+    for flips, said in zip(_FLIPS, matrix):
+        signs = [-1.0 if axis in flips else 1.0 for axis in (-1, -2)]
+        change = torch.diag(matrix.new_tensor([*signs, 1.0, 1.0]))
+        back = said @ frame @ change @ frame.inverse()
+        poses.append(_mirror(center).to(matrix) @ back if len(flips) == 1 else back)
+    made = RigidTransform(torch.stack(poses).to(pose.matrix))
+    return Prediction(self._in_frame_of(drr, made), spread)
+
+
+_FLIPS: list[list[int]] = [[], [-2, -1], [-1], [-2]]  # Of rows (-2) and columns (-1)
+
+
+def _mirror(center: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
+    "Left becomes right, about the centre of the CT."
+    matrix = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+    matrix[0, 3] = 2 * float(center[0])
+    return matrix

@@ -17,8 +17,8 @@ from ..errors import ArgumentError
 from ..regression import Setup
 
 # %% auto #0
-__all__ = ['PRESETS', 'Poses', 'Network', 'Appearance', 'Losses', 'Optimisation', 'Config', 'from_dict', 'to_dict', 'read_config',
-           'read_yaml']
+__all__ = ['PRECISIONS', 'LOGS', 'PRESETS', 'Poses', 'Network', 'Appearance', 'Losses', 'Optimisation', 'Data', 'Config',
+           'from_dict', 'to_dict', 'read_config', 'read_yaml', 'merge']
 
 # %% ../../notebooks/api/training/config.ipynb #0dcb5942
 def _check(holds: bool, name: str, accepted: str, came: Any) -> None:
@@ -37,6 +37,7 @@ class Poses:
     ty: tuple[float, float] = (700.0, 1000.0)  # Source to isocentre, for orientation AP [mm]
     tz: tuple[float, float] = (-100.0, 100.0)  # In the image [mm]
     min_foreground: float = 0.1  # Fraction of the pixels that must see the patient
+    min_structures: float = 0.0  # Fraction that must see a structure of the label map
 
     def __post_init__(self) -> None:
         for name in ("r1", "r2", "r3", "tx", "ty", "tz"):
@@ -44,7 +45,8 @@ class Poses:
             finite = abs(low) < 1e6 and abs(high) < 1e6
             _check(finite and low <= high, name, "two finite numbers that rise", (low, high))
         accepted = "at least 0 and below 1"
-        _check(0 <= self.min_foreground < 1, "min_foreground", accepted, self.min_foreground)
+        for name in ("min_foreground", "min_structures"):
+            _check(0 <= getattr(self, name) < 1, name, accepted, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Network:
     norm_layer: str | None = "groupnorm"  # The backbone's own if None
     unit_conversion_factor: float = 1000.0  # Millimetres in a unit of the output
     predict_spread: bool = True  # Say how sure a pose is, too
+    frame: tuple[float, ...] | None = None  # Of a network that learnt another CT before; `finetune`
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class Appearance:
     sharpness: float | None = 0.5  # At most
     erasing: tuple[float, float] | None = (0.02, 0.33)  # Fraction of the image that is covered
     collimation: float | None = 0.08  # Margin that is covered at most, as a fraction of the width
+    scatter: tuple[float, float] | None = None  # Scattered over primary photons
+    photons: tuple[float, float] | None = None  # Expected in an unattenuated pixel
+    wires: int | None = None  # In an image at most
 
     def __post_init__(self) -> None:
         _check(self.voxel > 0, "voxel", "positive", self.voxel)
@@ -88,6 +94,28 @@ class Appearance:
         _check(0 <= p <= 1, "probability", "between 0 and 1", p)
         odd = self.blur is None or (self.blur >= 1 and self.blur % 2 == 1)
         _check(odd, "blur", "odd, or null", self.blur)
+        self._check_ranges()
+        self._check_numbers()
+
+    def _check_ranges(self) -> None:
+        accepted = "two numbers that rise, of which the first is "
+        limits = {"clahe": 1e4, "gamma": 1e2, "erasing": 1.0, "photons": 1e9}
+        for name, limit in limits.items():
+            low, high = getattr(self, name) or (limit, limit)
+            holds = 0 < low <= high <= limit
+            _check(holds, name, f"{accepted}positive, to {limit:g}, or null", (low, high))
+        low, high = self.scatter or (0.0, 0.0)
+        _check(
+            0 <= low <= high <= 10, "scatter", f"{accepted}at least 0, to 10, or null", (low, high)
+        )
+
+    def _check_numbers(self) -> None:
+        for name, limit in (("noise", 1.0), ("sharpness", 100.0), ("collimation", 0.5)):
+            value = getattr(self, name)
+            holds = value is None or 0 < value < limit
+            _check(holds, name, f"positive and below {limit:g}, or null", value)
+        wires = self.wires is None or 1 <= self.wires <= 100
+        _check(wires, "wires", "between 1 and 100, or null", self.wires)
 
 
 @dataclass(frozen=True)
@@ -98,11 +126,17 @@ class Losses:
     geodesic: float = 0.0  # Double geodesic [mm]
     ncc: float = 0.0  # 1 - similarity of the X-ray rendered at the prediction
     spread: float = 0.05  # Log-likelihood of the error under the spread that is predicted
+    dice: float = 0.0  # 1 - soft Dice of the structures' silhouettes; needs a label map
+    boundary: float = 0.0  # How far silhouettes lie apart [pixels^2]; needs a label map
 
     def __post_init__(self) -> None:
         for name, weight in asdict(self).items():
             _check(0 <= weight < 1e6, name, "at least 0", weight)
         _check(any(asdict(self).values()), "losses", "one positive weight at least", asdict(self))
+
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+LOGS = ("csv", "tensorboard", "wandb")
 
 
 @dataclass(frozen=True)
@@ -117,6 +151,8 @@ class Optimisation:
     weight_decay: float = 0.01  # Of AdamW
     clip: float | None = 0.01  # Of gradients, as a part of the weights' norms; None does not
     ema: float | None = 0.998  # Of the moving average of the weights; None keeps none
+    precision: str = "float32"  # Of the network: float32, bfloat16 or float16
+    compile: bool = False  # The network, by torch.compile
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate"):
@@ -126,18 +162,52 @@ class Optimisation:
         _check(self.clip is None or self.clip > 0, "clip", "positive, or null", self.clip)
         ema = self.ema is None or 0 <= self.ema < 1
         _check(ema, "ema", "at least 0 and below 1, or null", self.ema)
+        known = self.precision in PRECISIONS
+        _check(known, "precision", f"one of {[*PRECISIONS]}", self.precision)
+
+
+@dataclass(frozen=True)
+class Data:
+    "How often CTs are drawn, which part of them, and in which frame they lie."
+
+    weights: dict[str, float] | tuple[float, ...] | None = None  # By name of the CT; or in order
+    patch: tuple[float, float, float] | None = None  # Sides of a part drawn at random [mm]
+    labels: tuple[int, ...] | None = None  # Structures of `dice` and `boundary`; all if None
+    transforms: str | None = None  # File, or folder with one for each CT: to a template's frame
+    invert: bool = False  # Do they lead from the CT to the template?
+    template: str | None = (
+        None  # CT whose isocentre poses are relative to; its file's origin if None
+    )
+
+    def __post_init__(self) -> None:
+        weights = self.weights or ()
+        numbers = weights.values() if isinstance(weights, dict) else weights
+        holds = all(0 <= w < 1e9 for w in numbers) and (self.weights is None or sum(numbers) > 0)
+        _check(holds, "weights", "numbers of at least 0, one of them positive", self.weights)
+        patch = self.patch is None or all(0 < side < 1e5 for side in self.patch)
+        _check(patch, "patch", "three positive lengths in mm, or null", self.patch)
+        labels = self.labels is None or (self.labels and min(self.labels) > 0)
+        _check(bool(labels), "labels", "labels from 1 on, or null", self.labels)
+        both = self.patch is not None and self.transforms is not None
+        _check(not both, "patch", "null with transforms: poses are relative to it", self.patch)
+        needless = self.transforms is None and (self.invert or self.template is not None)
+        _check(not needless, "transforms", "given with invert and template", None)
 
 
 @dataclass(frozen=True)
 class Config:
     "A training."
 
-    ct: str = "example"  # File or DICOM folder; "example" is the CT of the package
+    # Files or folders of CTs, or a list; "example" is the CT of the package
+    ct: str | tuple[str, ...] = "example"
     out: str = "training"  # Folder for checkpoints and tables
-    labelmap: str | None = None  # On the CT's grid; its structures are the points of the errors
+    # On the CTs' grids, paired by name; structures are the points of the errors
+    labelmap: str | tuple[str, ...] | None = None
     seed: int = 0
     device: str = "cpu"
+    log: tuple[str, ...] = ("csv",)  # Where losses and errors are written: csv, tensorboard, wandb
     save_every: int = 500  # Steps
+    save_minutes: float | None = 10.0  # A checkpoint is never older; None leaves it to `save_every`
     validate_every: int = 500  # Steps
     validation_images: int = 128
     setup: Setup = field(default_factory=lambda: Setup(sdd=1020.0, height=64, delx=6.4))
@@ -146,11 +216,15 @@ class Config:
     appearance: Appearance = Appearance()
     losses: Losses = Losses()
     optimisation: Optimisation = Optimisation()
+    data: Data = Data()
 
     def __post_init__(self) -> None:
         for name in ("save_every", "validate_every", "validation_images"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _check(self.seed >= 0, "seed", "at least 0", self.seed)
+        minutes = self.save_minutes is None or self.save_minutes > 0
+        _check(minutes, "save_minutes", "positive, or null", self.save_minutes)
+        _check(set(self.log) <= set(LOGS), "log", f"some of {[*LOGS]}", list(self.log))
 
 # %% ../../notebooks/api/training/config.ipynb #343af94a
 _T = TypeVar("_T")
@@ -160,10 +234,12 @@ def _accepted(kind: Any) -> str:
     "A type in words."
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_accepted(k) for k in get_args(kind))
+    if get_origin(kind) is dict:
+        return "names with numbers"
     if get_origin(kind) is tuple:
         inner = get_args(kind)
         if inner[-1] is Ellipsis:
-            return f"a list of {_accepted(inner[0])}s"
+            return f"a list of {_accepted(inner[0]).removeprefix('a ')}s"
         return f"{len(inner)} numbers"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     return "null" if kind is type(None) else words.get(kind, "a group of values")
@@ -172,11 +248,14 @@ def _accepted(kind: Any) -> str:
 def _convert(kind: Any, value: Any, where: str) -> Any:
     "The value as this type. Raises `ArgumentError` if it is none."
     if get_origin(kind) in (Union, UnionType):
-        if value is None and type(None) in get_args(kind):
-            return None
-        return _convert(next(k for k in get_args(kind) if k is not type(None)), value, where)
+        return _convert_to_one(get_args(kind), value, where)
+    if get_origin(kind) is dict and isinstance(value, Mapping):
+        inner = get_args(kind)[1]
+        return {str(k): _convert(inner, v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
         return from_dict(kind, value, where)
+    if get_args(kind) == (str, Ellipsis) and isinstance(value, str):
+        return (value,)
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         inner = get_args(kind)
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
@@ -191,6 +270,22 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, str) and "e" in value:
         hint = "; YAML wants a point in numbers such as 1.0e-3"
     raise ArgumentError(f"{where} must be {_accepted(kind)}, got {value!r}{hint}", where)
+
+
+def _convert_to_one(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    "The value as that of several types which it looks like."
+    if value is None and type(None) in kinds:
+        return None
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    if len(kinds) == 1:
+        return _convert(kinds[0], value, where)
+    origins: dict[type, type] = {list: tuple, tuple: tuple, dict: dict}
+    like = origins.get(type(value))
+    for kind in kinds:
+        if get_origin(kind) is like and (like is not None or type(value) is kind):
+            return _convert(kind, value, where)
+    accepted = " or ".join(map(_accepted, kinds))
+    raise ArgumentError(f"{where} must be {accepted}, got {value!r}", where)
 
 
 def from_dict(
@@ -220,6 +315,8 @@ def to_dict(
             values[name] = to_dict(value)
         elif isinstance(value, tuple):
             values[name] = list(value)
+        elif isinstance(value, dict):
+            values[name] = dict(value)
     return values
 
 # %% ../../notebooks/api/training/config.ipynb #accc6998
@@ -234,7 +331,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "erasing": (0.02, 0.1),
             "collimation": 0.05,
         },
-        "optimisation": {"steps": 6000, "lr": 1e-3, "batch_size": 64},
+        "optimisation": {"steps": 4000, "lr": 3e-3, "batch_size": 64},
     },
     "xvr": {
         "setup": {"sdd": 1020.0, "height": 128, "delx": 2.176, "reverse_x_axis": False},
@@ -245,8 +342,16 @@ PRESETS: dict[str, dict[str, Any]] = {
             "convention": "ZXY",
             "predict_spread": False,
         },
+        "poses": {"min_structures": 0.05},
         "appearance": {"voxel": 1.0, "groups": 1, "densities": ("normalized",)},
-        "losses": {"l1": 0.0, "geodesic": 0.01, "ncc": 1.0, "spread": 0.0},
+        "losses": {
+            "l1": 0.0,
+            "geodesic": 0.01,
+            "ncc": 1.0,
+            "spread": 0.0,
+            "dice": 1.0,
+            "boundary": 0.1,
+        },
         "optimisation": {
             "steps": 250_000,
             "batch_size": 116,
@@ -261,7 +366,41 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# %% ../../notebooks/api/training/config.ipynb #828e68f6
+_RESNET34 = PRESETS["xvr"]["network"] | {"model_name": "resnet34"}
+PRESETS["deepfluoro"] = PRESETS["xvr"] | {
+    "setup": {"sdd": 1020.0, "height": 128, "delx": 2.1764375, "reverse_x_axis": False},
+    "poses": {
+        "r1": (135.0, 225.0),
+        "r2": (-45.0, 45.0),
+        "r3": (-15.0, 15.0),
+        "tx": (-150.0, 150.0),
+        "ty": (450.0, 1000.0),
+        "tz": (-150.0, 150.0),
+        "min_structures": 0.05,
+    },
+    "network": _RESNET34,
+    "losses": PRESETS["xvr"]["losses"] | {"boundary": 0.0},
+    "optimisation": PRESETS["xvr"]["optimisation"] | {"steps": 7500, "lr": 1e-3},
+}
+PRESETS["ljubljana"] = PRESETS["xvr"] | {
+    "setup": {"sdd": 1250.0, "height": 128, "delx": 2.31, "reverse_x_axis": False},
+    "poses": {
+        "r1": (-45.0, 105.0),
+        "r2": (-5.0, 5.0),
+        "r3": (-5.0, 5.0),
+        "tx": (-25.0, 25.0),
+        "ty": (700.0, 800.0),
+        "tz": (-25.0, 25.0),
+    },
+    "network": _RESNET34,
+    "appearance": PRESETS["xvr"]["appearance"] | {"probability": 0.5},
+    "losses": PRESETS["xvr"]["losses"] | {"dice": 0.0, "boundary": 0.0},  # it has no label maps
+    "optimisation": PRESETS["xvr"]["optimisation"]
+    | {"steps": 50_000, "lr": 5e-3, "warm_up": 500, "accumulate": 1},
+}
 
+# %% ../../notebooks/api/training/config.ipynb #1c533dcd
 def read_config(
     path: str | Path | None = None,  # YAML; None for the preset alone
     preset: str | None = None,  # One of `PRESETS`; or as the file says under `preset`
@@ -273,7 +412,7 @@ def read_config(
     if preset is not None and preset not in PRESETS:
         accepted = f"one of {[*PRESETS]}"
         raise ArgumentError(f"preset must be {accepted}, got {preset!r}", "preset")
-    merged = _merge(_merge(PRESETS.get(preset or "", {}), given), values)
+    merged = merge(merge(PRESETS.get(preset or "", {}), given), values)
     if "setup" in merged and isinstance(merged["setup"], Mapping):
         merged["setup"] = to_dict(Config().setup) | dict(merged["setup"])
     return from_dict(Config, merged)
@@ -299,11 +438,14 @@ def read_yaml(
     return values
 
 
-def _merge(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+def merge(
+    values: Mapping[str, Any],
+    others: Mapping[str, Any],
+) -> dict[str, Any]:
     "Others before values, group by group."
     merged = dict(values)
     for name, value in others.items():
         old = merged.get(name)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merge(old, value) if both else value  # type: ignore[arg-type]
+        merged[name] = merge(old, value) if both else value  # type: ignore[arg-type]
     return merged

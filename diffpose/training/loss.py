@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..errors import ArgumentError
 from diffpose.metrics import (
     DoubleGeodesicSE3,
     GradientNormalizedCrossCorrelation2d,
@@ -17,6 +18,7 @@ from diffpose.metrics import (
 from ..pose import RigidTransform
 from ..regression import Prediction, deviations, prepare
 from .config import Losses
+from .structures import boundary_loss, dice_loss, silhouettes
 from .xrays import Batch, Scene
 
 # %% auto #0
@@ -53,9 +55,22 @@ class PoseLoss(nn.Module):
     ):
         super().__init__()
         self.weights, self.scene = weights, scene
+        self._check_label_maps()
         self.double_geodesic = DoubleGeodesicSE3(scene.drr.detector.sdd)
         self.mncc = MultiscaleNormalizedCrossCorrelation2d([None, 9], [0.5, 0.5])
         self.gncc = GradientNormalizedCrossCorrelation2d(11, sigma=0.0)
+
+    def _check_label_maps(self) -> None:
+        "Raise `ArgumentError` if structures are wanted that are not there."
+        wanted = [name for name in ("dice", "boundary") if getattr(self.weights, name)]
+        bare = [a.name or "the CT" for a in self.scene.anatomies if a.labels is None]
+        if wanted and bare:
+            shown = ", ".join(bare[:5])
+            raise ArgumentError(
+                f"labelmap must be given for the losses {' and '.join(wanted)}, {shown} has none; "
+                "weights of 0 do without",
+                "labelmap",
+            )
 
     def forward(
         self,
@@ -74,6 +89,8 @@ class PoseLoss(nn.Module):
             terms["ncc"] = 1 - self.similarity(pose, batch).mean()
         if w.spread and isinstance(said, Prediction):
             terms["spread"] = spread_loss(said, true_pose).mean()
+        if w.dice or w.boundary:
+            terms |= self.structures(pose, batch)
         if not terms:
             raise ValueError(
                 "losses must hold a term besides spread, or predict_spread must be set"
@@ -87,8 +104,24 @@ class PoseLoss(nn.Module):
         batch: Batch,
     ) -> Float[Tensor, "B"]:
         "Of the X-rays and those rendered at the predictions."
-        size = len(pose) // len(batch.volumes)
-        parts = [pose[k * size : (k + 1) * size] for k in range(len(batch.volumes))]
-        images = [self.scene.render(v, p) for v, p in zip(batch.volumes, parts)]
+        images = [self.scene.render(volume, part) for volume, part in batch.by_group(pose)]
         a, b = prepare(torch.cat(images)), prepare(batch.xrays)
         return 0.5 * self.mncc(a, b) + 0.5 * self.gncc(a, b)
+
+    def structures(
+        self,
+        pose: RigidTransform,  # Predicted
+        batch: Batch,
+    ) -> dict[str, Tensor]:  # Means of "dice" and "boundary", if they have a weight
+        "How far silhouettes at the predictions are from those in the X-rays."
+        functions = {"dice": dice_loss, "boundary": boundary_loss}
+        losses: dict[str, list[Tensor]] = {n: [] for n in functions if getattr(self.weights, n)}
+        groups = zip(batch.by_group(pose), batch.by_group(batch.pose))
+        for (volume, predicted), (_, true_pose) in groups:
+            thickness = volume.anatomy.thickness
+            with torch.no_grad():
+                true = silhouettes(thickness(volume, true_pose))
+            shapes = silhouettes(thickness(volume, predicted))
+            for name, found in losses.items():
+                found.append(functions[name](shapes, true))
+        return {name: torch.cat(found).mean() for name, found in losses.items()}

@@ -5,13 +5,10 @@
 # %% ../../notebooks/api/training/trainer.ipynb #630f5079
 from __future__ import annotations
 
-import csv
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,155 +16,124 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..data import load_example_ct, read
 from ..errors import ArgumentError
-from ..files import whole_file
-from ..regression import Checkpoint, PosePredictor, PoseRegressor, identify, same_ct
+from ..regression import Checkpoint, PosePredictor, PoseRegressor, same_ct
 from ..regression.checkpoint import load_weights, random_states, restore_random_states
+from .cohort import assemble
 from .config import Config, from_dict, to_dict
+from .cts import read_ct
+from .logs import Log, check_logs, open_logs
 from .loss import PoseLoss
-from .validation import Validation
-from .xrays import Scene, augment, central_pose, make_augmentation
+from .processes import World, joined, random_numbers
+from .progress import Clock, errors_in_words, watch_signals
+from .updates import Updates, restore_states, states_of
+from .xrays import augment, central_pose, make_augmentation
 
 # %% auto #0
-__all__ = ['LAST', 'BEST', 'rate_factor', 'Average', 'read_ct', 'Trainer', 'Interruption', 'watch_signals', 'train', 'restart']
-
-# %% ../../notebooks/api/training/trainer.ipynb #da632da6
-def rate_factor(
-    step: int,  # Changes of the weights so far
-    warm_up: int,  # Steps in which it rises
-    steps: int,  # In all
-) -> float:  # Of the largest learning rate
-    "Linear rise, then half a cosine."
-    if step < warm_up:
-        return (step + 1) / (warm_up + 1)
-    progress = (step - warm_up) / max(1, steps - warm_up)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-class Average:
-    "A moving average of the weights of a network."
-
-    def __init__(
-        self,
-        network: nn.Module,
-        decay: float,  # Weight of the past
-    ):
-        self.decay = decay
-        self.weights = {name: x.detach().clone() for name, x in network.state_dict().items()}
-
-    @torch.no_grad()
-    def update(
-        self,
-        network: nn.Module,
-        step: int,  # Changes of the weights so far
-    ) -> None:
-        "Add the weights of now; what is no floating point number is replaced."
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, x in network.state_dict().items():
-            if x.is_floating_point():
-                self.weights[name].lerp_(x, 1 - decay)
-            else:
-                self.weights[name].copy_(x)
+__all__ = ['LAST', 'BEST', 'Trainer', 'train', 'check_new', 'restart']
 
 # %% ../../notebooks/api/training/trainer.ipynb #1aaaf792
-def read_ct(
-    config: Config,
-) -> Any:  # A subject
-    "The CT of a configuration."
-    orientation = config.setup.orientation
-    if config.ct == "example" and not Path(config.ct).exists():
-        return load_example_ct(orientation=orientation)
-    return read(config.ct, config.labelmap, orientation=orientation)
-
-
 class Trainer:
     "A training between two steps."
 
     def __init__(
         self,
         config: Config,
-        subject: Any = None,  # The CT, if it has been read already, with the setup's orientation
+        subject: Any = None,  # CT or CTs, if read already, from `read_ct`
+        world: World | None = None,  # Processes that train together, from `joined`
     ):
-        torch.manual_seed(config.seed)
+        check_logs(config.log)
+        self.world = World() if world is None else world
+        self.device = self.world.device(config.device)
         self.config, self.progress = config, 0.0  # seconds
-        self.subject = read_ct(config) if subject is None else subject
-        self.scene = Scene(self.subject, config.setup, config.appearance, config.device)
-        self.network = self._make_network()
-        self.optimizer, self.schedule = self._make_optimizer()
-        decay = config.optimisation.ema
-        self.average = None if decay is None else Average(self.network, decay)
+        cts = read_ct(config) if subject is None else subject
+        first = self.world.rank == 0
+        self.scene, self.validation, self.ct = assemble(config, cts, self.device, first)
+        with random_numbers(config.seed):
+            self.network = self._make_network()
+        self.updates = Updates(self.network, config.optimisation)
+        self.shared = self._share()
         p = config.appearance.probability
         self.augmentation = make_augmentation(config.appearance) if p > 0 else None
-        self.loss = PoseLoss(config.losses, self.scene).to(config.device)
+        self.loss = PoseLoss(config.losses, self.scene).to(self.device)
         self.n_steps, self.errors = 0, {}  # type: int, dict[str, float]
-        self.validation = Validation(self.subject, config)
+        self.rendering = self.saved_at = 0.0  # seconds: in the last step; before the last file
 
     def _make_network(self) -> PoseRegressor:
         arguments = to_dict(self.config.network)
         network = PoseRegressor(height=self.config.setup.height, **arguments)
         network.begin_at(central_pose(self.config.poses))
-        network = network.to(self.config.device)
+        network = network.to(self.device)
+        if self.config.optimisation.compile:
+            network.backbone.compile()
         return network.to(memory_format=torch.channels_last).train()
 
-    def _make_optimizer(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-        o = self.config.optimisation
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=o.lr, weight_decay=o.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_factor(step, o.warm_up, o.steps)
-        )
-        return optimizer, schedule
-
-    def step(self) -> dict[str, float]:  # Terms of the loss and the learning rate
-        "Change the weights once. Raises `FloatingPointError` if the loss is not finite."
-        from timm.utils.agc import adaptive_clip_grad
-
-        o = self.config.optimisation
-        found: dict[str, float] = {}
-        for _ in range(o.accumulate):
-            batch = self.scene.draw(self.config.poses, o.batch_size)
-            x = augment(batch.xrays, self.augmentation)
-            said = self.network(x.contiguous(memory_format=torch.channels_last))
-            terms = self.loss(said, batch)
-            (terms["loss"] / o.accumulate).backward()
-            for name, term in terms.items():
-                found[name] = found.get(name, 0.0) + float(term.detach()) / o.accumulate
-        if not math.isfinite(found["loss"]):
-            raise FloatingPointError(f"the loss is {found} after {self.n_steps} steps; try less lr")
-        if o.clip is not None:
-            adaptive_clip_grad(self.network.parameters(), clip_factor=o.clip)
-        found["lr"] = float(self.schedule.get_last_lr()[0])
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad()
-        self.n_steps += 1
-        if self.average is not None:
-            self.average.update(self.network, self.n_steps)
-        return found
+    def _share(self) -> nn.Module:
+        if self.world.size > 1 and self.network.predict_spread and not self.config.losses.spread:
+            self.network.spread_regression.requires_grad_(False)  # processes wait for all gradients
+        return self.world.share(self.network)
 
     def predictor(self) -> PosePredictor:
         "The network as it is now, with the averaged weights if there are some."
         return self.checkpoint().predictor()
+
+# %% ../../notebooks/api/training/trainer.ipynb #fa6385ed
+@patch
+def step(self: Trainer) -> dict[str, float]:  # Terms of the loss, and how the weights changed
+    "Change the weights once. Raises `FloatingPointError` if the loss is not finite."
+    o = self.config.optimisation
+    self.rendering = 0.0
+    found: dict[str, float] = {}
+    for k in range(o.accumulate):
+        for name, term in self._learn(k).items():
+            found[name] = found.get(name, 0.0) + term / o.accumulate
+    found = self.world.mean(found, self.device)
+    if not math.isfinite(found["loss"]):
+        raise FloatingPointError(f"the loss is {found} after {self.n_steps} steps; try less lr")
+    found["lr"] = self.updates.rate()
+    found["gradient"] = self.updates.apply(self.n_steps)
+    self.n_steps += 1
+    return found
+
+
+@patch
+def _learn(
+    self: Trainer,
+    k: int,  # Batch of this process in the step
+) -> dict[str, float]:  # Terms of the loss
+    "Add the gradients of a batch."
+    o, world = self.config.optimisation, self.world
+    with random_numbers(
+        self.config.seed, self.n_steps, k * world.size + world.rank, device=self.device
+    ):
+        begin = time.perf_counter()
+        batch = self.scene.draw(self.config.poses, o.batch_size)
+        self.rendering += time.perf_counter() - begin
+        x = augment(batch.xrays, self.augmentation)
+        is_last = k == o.accumulate - 1  # after which gradients are averaged
+        with nullcontext() if is_last else world.alone(self.shared):
+            with self.updates.precision():
+                said = self.shared(x.contiguous(memory_format=torch.channels_last))
+            terms = self.loss(said, batch)
+            self.updates.backward(terms["loss"])
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 # %% ../../notebooks/api/training/trainer.ipynb #10e7190e
 @patch
 def checkpoint(self: Trainer) -> Checkpoint:
     "The training as it is now."
     network = to_dict(self.config.network) | {"height": self.config.setup.height}
+    so_far = {"seconds": self.progress, "processes": self.world.size}
     return Checkpoint(
         model=dict(self.network.state_dict()),
         network=network,
         setup=to_dict(self.config.setup),
         step=self.n_steps,
-        ema=None if self.average is None else dict(self.average.weights),
-        optimizer=self.optimizer.state_dict(),
-        schedule=self.schedule.state_dict(),
         random=random_states(),
         config=to_dict(self.config),
-        progress={"seconds": self.progress, **self.errors},
-        ct=identify(self.subject),
+        progress=so_far | self.errors,
+        ct=self.ct,
+        **states_of(self.updates),
     )
 
 
@@ -176,66 +142,24 @@ def resume(
     cls: Trainer,
     checkpoint: Checkpoint,
     subject: Any = None,  # The CT, if it has been read already
+    world: World | None = None,  # Processes that train together, from `joined`
     **changes: Any,  # Fields of the configuration that are other ones now, such as `out`
 ) -> Trainer:
     "A training that goes on. Raises `ValueError` if the CT is another one."
     if not checkpoint.config or not checkpoint.optimizer:
         raise ValueError("the checkpoint holds a network, but no training that could go on")
-    trainer = cls(from_dict(Config, checkpoint.config | changes), subject)
-    if not same_ct(checkpoint.ct, identify(trainer.subject)):
+    trainer = cls(from_dict(Config, checkpoint.config | changes), subject, world)
+    if not same_ct(checkpoint.ct, trainer.ct):
         raise ArgumentError("ct must be the CT of the checkpoint, got another one", "ct")
     load_weights(trainer.network, checkpoint.model)
-    trainer.optimizer.load_state_dict(checkpoint.optimizer)
-    _match_layout(trainer.optimizer)
-    trainer.schedule.load_state_dict(checkpoint.schedule)
-    if trainer.average is not None and checkpoint.ema is not None:
-        for name, x in checkpoint.ema.items():
-            trainer.average.weights[name].copy_(x)
-    progress = dict(checkpoint.progress)
-    trainer.progress, trainer.n_steps = progress.pop("seconds", 0.0), checkpoint.step
+    c = checkpoint
+    restore_states(trainer.updates, c.ema, c.optimizer, c.schedule, c.scaler)
+    progress = dict(c.progress)
+    trainer.progress, trainer.n_steps = progress.pop("seconds", 0.0), c.step
+    progress.pop("processes", None)
     trainer.errors = progress
-    restore_random_states(checkpoint.random)
+    restore_random_states(c.random)
     return trainer
-
-
-def _match_layout(optimizer: torch.optim.Optimizer) -> None:
-    "Let states lie in memory as the weights do: other orders round otherwise."
-    for parameter, state in optimizer.state.items():
-        for name, x in state.items():
-            if torch.is_tensor(x) and x.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter).copy_(x)
-
-# %% ../../notebooks/api/training/trainer.ipynb #93ddbb9c
-class Interruption:
-    "The signal that wants the training to end, if there was one."
-
-    name: str | None = None
-
-
-@contextmanager
-def watch_signals() -> Iterator[Interruption]:
-    "In this block, SIGTERM, SIGUSR1 and Ctrl-C are noted and do nothing else."
-    noted = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield noted  # signals are the main thread's
-        return
-
-    def note(number: int, _: Any) -> None:
-        if noted.name is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # wanted twice
-        noted.name = signal.Signals(number).name
-
-    names = ("SIGTERM", "SIGUSR1", "SIGINT")  # Windows has no SIGUSR1
-    before = {}
-    for name in names:
-        if hasattr(signal, name):
-            number = getattr(signal, name)
-            before[number] = signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 # %% ../../notebooks/api/training/trainer.ipynb #6f58d7a2
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -248,94 +172,105 @@ def run(
     every: float = 10.0,  # Seconds between two lines
 ) -> bool:  # Did it come to its end? If not, a signal was caught
     "Train until all steps are done, or a signal wants the end. Errors are raised."
-    config, out = self.config, Path(self.config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    _cut_tables(out, self.n_steps)
-    say = report or (lambda line: None)
-    clock = _Clock(self, every)
-    with watch_signals() as wish:
-        while self.n_steps < config.optimisation.steps and wish.name is None:
+    first, images = self.world.rank == 0, self.images_of_a_step()
+    say = report if first and report is not None else _say_nothing
+    self.saved_at = self.progress
+    clock = Clock(self.config.optimisation.steps, images, self.n_steps, self.progress, every)
+    logs = open_logs(self.config, self.n_steps) if first else nullcontext(_log_nothing)
+    with watch_signals() as wish, logs as log:
+        while self.n_steps < self.config.optimisation.steps:
+            if self.world.any(wish.name is not None, self.device):
+                return self._stop(wish.name or "another process was stopped", say)
             terms = self.step()
             self.progress = clock.seconds()
-            _append(out / "steps.csv", {"step": self.n_steps, "seconds": self.progress, **terms})
-            last = self.n_steps == config.optimisation.steps
-            if last or self.n_steps % config.validate_every == 0:
-                self._validate(out, say)
-                clock.pause()
-            if last or self.n_steps % config.save_every == 0:
-                self.checkpoint().save(out / LAST)
-            if clock.is_due():
-                say(clock.line(terms["loss"]))
-        if wish.name is not None:
-            self.checkpoint().save(out / LAST)
-            say(f"{wish.name}: step {self.n_steps} is saved in {out / LAST}")
-            return False
+            clock.rendered(self.rendering)
+            if first:
+                self._record(terms, clock, log, say)
+    if first:
+        best = f"best {self.errors['best']:.1f} mm (mTRE) at step {self.errors['best_step']:.0f}"
+        say(f"{clock.end(self.n_steps)}, {best}")
     return True
 
 
 @patch
-def _validate(self: Trainer, out: Path, say: Callable[[str], None]) -> None:
+def images_of_a_step(self: Trainer) -> int:  # Of all processes
+    "X-rays that a change of the weights is learnt from."
+    o = self.config.optimisation
+    return o.batch_size * o.accumulate * self.world.size
+
+
+def _say_nothing(line: str) -> None: ...
+
+
+def _log_nothing(table: str, step: int, values: Any) -> None: ...
+
+# %% ../../notebooks/api/training/trainer.ipynb #6ab0698e
+@patch
+def _record(
+    self: Trainer,
+    terms: dict[str, float],  # Of the step that was done
+    clock: Clock,
+    log: Log,
+    say: Callable[[str], None],
+) -> None:
+    "Log, validate, save and say what is due after a step."
+    config, n = self.config, self.n_steps
+    log("steps", n, {"seconds": self.progress, **terms})
+    is_last = n == config.optimisation.steps
+    if is_last or n % config.validate_every == 0:
+        self._validate(log, say)
+        clock.pause(n)
+    minutes = math.inf if config.save_minutes is None else config.save_minutes
+    is_old = clock.seconds() - self.saved_at > 60 * minutes
+    if is_last or n == 1 or n % config.save_every == 0 or is_old:
+        self.saved_at = clock.seconds()
+        self.save(LAST)
+    if clock.is_due():
+        say(clock.line(n, terms["loss"], self.device))
+
+
+@patch
+def _validate(self: Trainer, log: Log, say: Callable[[str], None]) -> None:
     "Errors on the fixed X-rays; the best network is kept."
+    assert self.validation is not None
     best = self.errors.get("best", math.inf)
-    errors = self.validation(self.predictor())
-    self.errors = errors | {"best": min(best, errors["mTRE"])}
-    _append(out / "validation.csv", {"step": self.n_steps, "seconds": self.progress, **errors})
-    if errors["mTRE"] < best:
-        self.checkpoint().save(out / BEST)
-    numbers = ", ".join(f"{name} {value:.1f}" for name, value in errors.items())
-    say(f"step {self.n_steps}: medians on {self.config.validation_images} X-rays: {numbers}")
+    predictor = self.predictor()
+    predictor.regressor.to(self.device)
+    errors = self.validation(predictor)
+    is_best = errors["mTRE"] < best
+    step = self.n_steps if is_best else self.errors.get("best_step", self.n_steps)
+    self.errors = errors | {"best": min(best, errors["mTRE"]), "best_step": step}
+    log("validation", self.n_steps, {"seconds": self.progress, **errors})
+    if is_best:
+        self.save(BEST)
+    n = self.config.validation_images
+    say(f"step {self.n_steps}, {n} X-rays: {errors_in_words(errors)}")
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
-    "A row of a table; the first brings the names."
-    is_new = not path.exists() or path.stat().st_size == 0
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+@patch
+def save(
+    self: Trainer,
+    name: str,  # Of the file in the folder of the training
+) -> None:
+    "Write a checkpoint. Raises `OSError` if the disk is full; one of before stays as it is."
+    path = Path(self.config.out) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        self.checkpoint().save(path)
+    except OSError as error:
+        is_there = path.with_name(LAST).exists()
+        kept = f"{LAST} of before is whole" if is_there else "there is no file of before"
+        reason = f"{error.strerror or error}; step {self.n_steps} is not saved, {kept}"
+        raise OSError(error.errno, reason, str(path)) from error
 
 
-def _cut_tables(out: Path, step: int) -> None:
-    "Remove rows of steps that will be done again."
-    for path in (out / "steps.csv", out / "validation.csv"):
-        if not path.exists():
-            continue
-        header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
-        kept = [row for row in rows if row.split(",")[0].isdigit()]
-        kept = [row for row in kept if int(row.split(",")[0]) <= step]
-        lines = [header, *kept] if step and header else []
-        with whole_file(path) as name:
-            Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-class _Clock:
-    "Speed, and the time that is left."
-
-    def __init__(self, trainer: Trainer, every: float):
-        self.trainer, self.every = trainer, every
-        self.before, self.start = trainer.progress, time.perf_counter()
-        self.shown_at, self.shown_step = self.start, trainer.n_steps
-
-    def seconds(self) -> float:
-        "Of the training, with those before it was resumed."
-        return self.before + time.perf_counter() - self.start
-
-    def pause(self) -> None:
-        "The time until now does not count as training's speed."
-        self.shown_at, self.shown_step = time.perf_counter(), self.trainer.n_steps
-
-    def is_due(self) -> bool:
-        return time.perf_counter() - self.shown_at >= self.every
-
-    def line(self, loss: float) -> str:
-        t, o = self.trainer, self.trainer.config.optimisation
-        rate = (t.n_steps - self.shown_step) / (time.perf_counter() - self.shown_at)
-        self.pause()
-        left = (o.steps - t.n_steps) / max(rate, 1e-9)
-        speed = f"{rate * o.batch_size * o.accumulate:.0f} images/s"
-        minutes = f"{left / 60:.1f} min left"
-        return f"step {t.n_steps}/{o.steps}, loss {loss:.3f}, {speed}, {minutes}"
+@patch
+def _stop(self: Trainer, reason: str, say: Callable[[str], None]) -> bool:
+    "Save, and say why the training ends before its time."
+    if self.world.rank == 0:
+        self.save(LAST)
+    say(f"{reason}: step {self.n_steps} is saved in {Path(self.config.out) / LAST}")
+    return False
 
 # %% ../../notebooks/api/training/trainer.ipynb #7f6b8fd6
 def train(
@@ -347,12 +282,20 @@ def train(
 
     Raises `FileExistsError` if a training is there already, and every error of a step.
     """
-    last = Path(config.out) / LAST
+    check_new(config.out)
+    with joined(config.device) as world:
+        trainer = Trainer(config, subject, world)
+        trainer.run(report)
+    return trainer.predictor()
+
+
+def check_new(
+    out: str | Path,  # Folder of a training
+) -> None:
+    "Raise `FileExistsError` if a training is there already."
+    last = Path(out) / LAST
     if last.exists():
         raise FileExistsError(f"{last} is of a training: `restart` goes on with it; or another out")
-    trainer = Trainer(config, subject)
-    trainer.run(report)
-    return trainer.predictor()
 
 
 def restart(
@@ -362,6 +305,7 @@ def restart(
 ) -> PosePredictor:
     "Go on with a training that was stopped or killed, from its last checkpoint."
     checkpoint = Checkpoint.load(Path(out) / LAST)
-    trainer = Trainer.resume(checkpoint, subject, out=str(out))
-    trainer.run(report)
+    with joined(checkpoint.config.get("device", "cpu")) as world:
+        trainer = Trainer.resume(checkpoint, subject, world, out=str(out))
+        trainer.run(report)
     return trainer.predictor()

@@ -5,7 +5,7 @@
 # %% ../../notebooks/api/training/validation.ipynb #a38d7e3e
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,13 @@ from torch import Tensor
 from torchio import ScalarImage, Subject
 
 from ..data.density import transform_hu_to_attenuation
+from ..drr import DRR
 from ..evaluation import Evaluator, fiducials_from_labels
 from ..fluoroscopy import Fluoroscopy, simulate
 from ..pose import RigidTransform
 from ..regression import PosePredictor, deviations
 from .config import Config
-from .xrays import draw_poses
+from .xrays import draw_poses, not_seen, sees_patient
 
 # %% auto #0
 __all__ = ['points_of', 'Validation']
@@ -38,39 +39,83 @@ def points_of(
     return (voxels @ affine[:3, :3].T + affine[:3, 3]).float()
 
 
+class _Part(NamedTuple):
+    "The X-rays of one CT."
+
+    evaluator: Evaluator
+    images: slice
+
+
 class Validation:
     "Fixed X-rays with their true poses."
 
     def __init__(
         self,
-        subject: Subject,  # From `diffpose.data.read`, with the orientation of the configuration
+        subject: Subject | None,  # From `diffpose.data.read`, with the setup's orientation
         config: Config,
+        n_cts: int = 1,  # CTs in all; others are added
     ):
+        self.config, self.n_cts = config, n_cts
+        self.parts: list[_Part] = []
+        self.pose = RigidTransform(torch.zeros(0, 4, 4))
+        self.xrays = torch.zeros(0, 1, config.setup.height, config.setup.height)
+        if subject is not None:
+            self.add(subject)
+
+    def add(
+        self,
+        subject: Subject,  # The next CT
+        name: str = "",  # For errors
+    ) -> None:
+        "X-rays of a CT: as many of each, and one at least."
+        k, config = len(self.parts), self.config
         attenuation = transform_hu_to_attenuation(subject.volume.data)
         image = ScalarImage(tensor=attenuation, affine=subject.volume.affine)
         frame = dict(reorient=subject.reorient, orientation=subject.orientation)
-        self.drr = config.setup.drr(Subject(density=image, mask=None, **frame))
-        self.evaluator = Evaluator(self.drr, points_of(subject))
+        drr = config.setup.drr(Subject(density=image, mask=None, **frame))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed + 1)
-            self.pose, lines = self._draw(config)
-            self.xrays = simulate(lines, Fluoroscopy(), seed=config.seed).line_integrals()
-        self.drr.density = self.drr.density[:1, :1, :1]  # no more is needed of it
-        del self.drr.subject
+            torch.manual_seed(config.seed + 1 + k)
+            pose, lines = self._draw(drr, self._number(k), name)
+            xrays = simulate(lines, Fluoroscopy(), seed=config.seed + k).line_integrals()
+        drr.density = drr.density[:1, :1, :1]  # no more is needed of it
+        del drr.subject
+        begin = len(self.pose)
+        self.pose = RigidTransform.cat([self.pose, pose]) if begin else pose
+        self.xrays = torch.cat([self.xrays, xrays])
+        images = slice(begin, begin + len(pose))
+        self.parts.append(_Part(Evaluator(drr, points_of(subject)), images))
+
+    @property
+    def drr(self) -> DRR:
+        "The C-arm."
+        return self.parts[0].evaluator.drr
+
+    def _number(self, k: int) -> int:
+        "X-rays of a CT."
+        n = self.config.validation_images
+        return max(1, n // self.n_cts + (k < n % self.n_cts))
 
     @torch.no_grad()
-    def _draw(self, config: Config) -> tuple[RigidTransform, Float[Tensor, "B 1 H W"]]:
-        n = config.validation_images
-        pose = draw_poses(config.poses, 4 * n)
+    def _draw(self, drr: DRR, n: int, name: str) -> tuple[RigidTransform, Float[Tensor, "B 1 H W"]]:
+        ranges = self.config.poses
+        pose = draw_poses(ranges, 4 * n)
         poses, lines = [], []
         for k in range(0, len(pose), 16):
-            image = self.drr(pose[k : k + 16])
-            keep = (image > 0).float().mean((1, 2, 3)) > config.poses.min_foreground
+            image = drr(pose[k : k + 16])
+            keep = sees_patient(image, ranges)
             poses.append(pose[k : k + 16][keep])
             lines.append(image[keep])
             if sum(map(len, poses)) >= n:
                 break
+        if not sum(map(len, poses)):
+            raise not_seen(0, len(pose), ranges, name)
         return RigidTransform.cat(poses)[:n], torch.cat(lines)[:n]
+
+    def _errors(self, pose: RigidTransform) -> dict[str, Float[Tensor, "B"]]:
+        "Of each X-ray, at points of its CT."
+        found = [part.evaluator(self.pose[part.images], pose[part.images]) for part in self.parts]
+        names = ("mTRE", "in_plane", "depth", "rotation")
+        return {name: torch.cat([getattr(e, name) for e in found]) for name in names}
 
     def __call__(
         self,
@@ -78,13 +123,10 @@ class Validation:
     ) -> dict[str, float]:
         "Medians of errors [mm, degrees], and of what an error is in units of its spread."
         said = predictor(self.drr, self.xrays)
-        errors = self.evaluator(self.pose, said.pose.cpu())
+        errors = self._errors(said.pose.cpu())
         off = deviations(said.pose.cpu(), self.pose).abs()
         medians: dict[str, Any] = {
-            "mTRE": errors.mTRE.median(),
-            "in_plane": errors.in_plane.median(),
-            "depth": errors.depth.median(),
-            "rotation": errors.rotation.median(),
+            **{name: error.median() for name, error in errors.items()},
             "angle_per_axis": off[:, 3:].median(),
             "mm_per_axis": off[:, :3].median(),
         }

@@ -5,23 +5,25 @@
 # %% ../../notebooks/api/training/xrays.ipynb #ff93d781
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torchio import ScalarImage, Subject
+from torchio import Subject
 
-from ..data.density import DENSITIES
+from ..drr import DRR
 from ..errors import ArgumentError
+from ..fluoroscopy import add_scatter, add_wire
 from ..pose import RigidTransform
 from ..regression import Setup, prepare
+from .anatomy import Anatomy, Phantom
 from .config import Appearance, Poses
 
 # %% auto #0
-__all__ = ['draw_poses', 'central_pose', 'Tissues', 'coarsen', 'split_tissues', 'Batch', 'Scene', 'Collimation',
+__all__ = ['DARKEST', 'draw_poses', 'central_pose', 'Batch', 'Scene', 'sees_patient', 'not_seen', 'Collimation', 'Sensor',
            'make_augmentation', 'augment']
 
 # %% ../../notebooks/api/training/xrays.ipynb #1349b9f9
@@ -45,87 +47,61 @@ def central_pose(
     centre = torch.tensor([sum(getattr(ranges, name)) / 2 for name in names])
     return RigidTransform.from_euler(centre[:3], centre[3:])
 
-# %% ../../notebooks/api/training/xrays.ipynb #58e4d5e6
-class Tissues(NamedTuple):
-    "Two densities that add up to that of the CT."
-
-    soft: Float[Tensor, "X Y Z"]
-    bone: Float[Tensor, "X Y Z"]  # Above 350 HU
-
-
-def coarsen(
-    volume: Float[Tensor, "X Y Z"],
-    factors: tuple[int, int, int],  # Voxels that become one, along each axis
-) -> Float[Tensor, "x y z"]:
-    "Means over blocks of voxels; beyond the volume there is air."
-    pads = [-n % f for n, f in zip(volume.shape, factors)]
-    padded = F.pad(volume, (0, pads[2], 0, pads[1], 0, pads[0]))
-    return F.avg_pool3d(padded[None, None], factors)[0, 0]
-
-
-def split_tissues(
-    hu: Float[Tensor, "X Y Z"],  # Hounsfield units
-    density: str,  # One of `diffpose.data.density.DENSITIES`
-    factors: tuple[int, int, int],  # As for `coarsen`
-) -> Tissues:
-    "Bones and the rest, on coarse voxels."
-    whole = DENSITIES[density](hu)
-    whole = whole / whole.max()
-    bone = torch.where(hu > 350, whole, 0)
-    return Tissues(coarsen(whole - bone, factors), coarsen(bone, factors))
-
 # %% ../../notebooks/api/training/xrays.ipynb #e62cc7f9
 class Batch(NamedTuple):
     "X-rays with their poses, in groups of one density each."
 
     pose: RigidTransform
     xrays: Float[Tensor, "B 1 H W"]  # Line integrals
-    volumes: list[Tensor]  # Density of each group; groups have one length
+    volumes: list[Phantom]  # Of each group; groups have one length
+
+    def by_group(
+        self,
+        pose: RigidTransform,  # As many as X-rays
+    ) -> list[tuple[Phantom, RigidTransform]]:
+        "What is in front of the C-arm at these poses."
+        size = len(pose) // len(self.volumes)
+        parts = [pose[k * size : (k + 1) * size] for k in range(len(self.volumes))]
+        return list(zip(self.volumes, parts))
 
 
 class Scene:
-    "A CT in front of a C-arm."
+    "CTs in front of a C-arm."
 
     def __init__(
         self,
-        subject: Subject,  # From `diffpose.data.read`, with the orientation of `setup`
+        subject: Subject | Sequence[Anatomy],  # One CT, or several that are coarse already
         setup: Setup,
         appearance: Appearance,
         device: str = "cpu",
+        weights: Sequence[float] | None = None,  # How often each CT is drawn; all alike if None
     ):
-        if subject.orientation != setup.orientation:
-            accepted = f"read with orientation={setup.orientation!r}"
-            came = subject.orientation
-            raise ArgumentError(f"subject must be {accepted}, got {came!r}", "subject")
-        self.appearance, self.device = appearance, torch.device(device)
-        hu = subject.volume.data[0].float()
-        factors = _coarse_factors(subject.volume.spacing, appearance.voxel)
-        parts = [split_tissues(hu, density, factors) for density in appearance.densities]
-        self.tissues = [Tissues(*(x.to(self.device) for x in part)) for part in parts]
-        affine = np.asarray(subject.volume.affine, dtype=float).copy()
-        affine[:3, 3] = (affine @ [*((f - 1) / 2 for f in factors), 1])[:3]
-        affine[:3, :3] *= factors
-        image = ScalarImage(tensor=parts[0].soft[None], affine=affine)
-        coarse = Subject(
-            density=image, mask=None, reorient=subject.reorient, orientation=subject.orientation
-        )
-        self.drr = setup.drr(coarse).to(self.device)
+        if isinstance(subject, Subject):
+            subject = [Anatomy(subject, setup, appearance, device=device)]
+        if not subject:
+            raise ArgumentError("subject must hold a CT at least, got none", "subject")
+        self.anatomies, self.appearance = list(subject), appearance
+        self.device = torch.device(device)
+        chances = [1.0] * len(self.anatomies) if weights is None else list(weights)
+        self.weights = torch.tensor(chances, dtype=torch.float64)
 
-    def draw_volume(self) -> Float[Tensor, "X Y Z"]:
-        "A density model, and a factor on its bones, drawn at random."
-        k = int(torch.randint(len(self.tissues), ()))
-        low, high = self.appearance.bone
-        factor = low + (high - low) * float(torch.rand(()))
-        return self.tissues[k].soft + factor * self.tissues[k].bone
+    @property
+    def drr(self) -> DRR:
+        "The C-arm, with the first CT."
+        return self.anatomies[0].drr
+
+    def draw_volume(self) -> Phantom:
+        "A phantom of a CT that is drawn by its weight."
+        k = 0 if len(self.weights) == 1 else int(torch.multinomial(self.weights, 1))
+        return self.anatomies[k].draw()
 
     def render(
         self,
-        volume: Float[Tensor, "X Y Z"],  # From `draw_volume`
+        volume: Phantom,  # From `draw_volume`
         pose: RigidTransform,
     ) -> Float[Tensor, "B 1 H W"]:
         "Line integrals, differentiable by the pose."
-        rays = self.drr.voxel_rays(pose.to(self.device))
-        return self.drr.reshape_transform(self.drr.integrate(volume, *rays), len(pose))
+        return volume.anatomy.render(volume, pose)
 
     @torch.no_grad()
     def draw(
@@ -145,35 +121,57 @@ class Scene:
         return Batch(RigidTransform.cat(poses), torch.cat(xrays), volumes)
 
     def _draw_group(
-        self, volume: Tensor, ranges: Poses, n: int
+        self, volume: Phantom, ranges: Poses, n: int
     ) -> tuple[RigidTransform, Float[Tensor, "n 1 H W"]]:
         poses, xrays, n_drawn = [], [], 0
         missing = n
         while missing:
             pose = draw_poses(ranges, missing)
             xray = self.render(volume, pose)
-            keep = (xray > 0).float().mean(dim=(1, 2, 3)) > ranges.min_foreground
+            keep = sees_patient(xray, ranges)
+            if ranges.min_structures and volume.anatomy.labels is not None:
+                seen = volume.anatomy.thickness(volume, pose, together=True) > 0
+                keep = keep & (seen.float().mean(dim=(1, 2, 3)) > ranges.min_structures)
             n_drawn += missing
             missing -= int(keep.sum())
             if n_drawn > 50 * n and missing:
-                shown = f"{n - missing} of {n_drawn} X-rays"
-                raise ArgumentError(
-                    f"poses must show the patient: {shown} have more than "
-                    f"{ranges.min_foreground:.0%} of their pixels in it; check tx, ty and tz "
-                    "against the orientation, and min_foreground",
-                    "poses",
-                )
+                raise not_seen(n - missing, n_drawn, ranges, volume.anatomy.name)
             poses.append(pose[keep.cpu()])
             xrays.append(xray[keep])
         return RigidTransform.cat(poses), torch.cat(xrays)
 
 
-def _coarse_factors(spacing: Any, voxel: float) -> tuple[int, int, int]:
-    "How many voxels become one of about this size along each axis."
-    x, y, z = (max(1, round(voxel / s)) for s in spacing)
-    return x, y, z
+def sees_patient(
+    xrays: Float[Tensor, "B 1 H W"],  # Line integrals
+    ranges: Poses,
+) -> Bool[Tensor, "B"]:
+    "Do enough pixels see the patient?"
+    return (xrays > 0).float().mean(dim=(1, 2, 3)) > ranges.min_foreground
+
+
+def not_seen(
+    n_seen: int,  # X-rays that show the patient
+    n_drawn: int,
+    ranges: Poses,
+    name: str,  # Of the CT; empty if there is one
+) -> ArgumentError:
+    "Ranges and CT do not fit."
+    of = f" of {name}" if name else ""
+    shown = f"{n_seen} of {n_drawn} X-rays{of}"
+    structures = ""
+    if ranges.min_structures:
+        structures = f", and more than {ranges.min_structures:.0%} in a structure"
+    return ArgumentError(
+        f"poses must show the patient: {shown} have more than {ranges.min_foreground:.0%} of "
+        f"their pixels in it{structures}; check tx, ty and tz against the orientation, "
+        "min_foreground and min_structures",
+        "poses",
+    )
 
 # %% ../../notebooks/api/training/xrays.ipynb #e8a97678
+DARKEST = 5.0  # Line integral of the densest pixel, for `Sensor`: a pelvis from the side
+
+
 class Collimation(nn.Module):
     "Cover margins of random width, the same on all sides, as a collimator does."
 
@@ -195,6 +193,48 @@ class Collimation(nn.Module):
         return xrays * (open_[:, None, :, None] & open_[:, None, None, :])
 
 
+class Sensor(nn.Module):
+    "Wires, scatter and photon noise of the simulator of fluoroscopy, each for some of the images."
+
+    def __init__(self, appearance: Appearance):
+        super().__init__()
+        self.appearance = appearance
+
+    def forward(self, xrays: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
+        a = self.appearance
+        intensity = (-DARKEST * xrays).exp()
+        if a.wires is not None:
+            intensity = self._add_wires(intensity, a.wires)
+        if a.scatter is not None:
+            fraction = self._draw(xrays, *a.scatter) * self._some(xrays)
+            intensity = intensity + fraction * (add_scatter(intensity, 1.0) - intensity)
+        if a.photons is not None:
+            low, high = a.photons
+            photons = self._draw(xrays, math.log(low), math.log(high)).exp()
+            noisy = torch.poisson(intensity * photons).clamp(min=0.5) / photons
+            intensity = torch.where(self._some(xrays), noisy, intensity)
+        changed = intensity.log() / -DARKEST
+        return torch.where(intensity == (-DARKEST * xrays).exp(), xrays, changed).clamp(0, 1)
+
+    def _add_wires(self, intensity: Tensor, most: int) -> Tensor:
+        counts = torch.randint(1, most + 1, (len(intensity),))
+        counts *= torch.rand(len(intensity)) < self.appearance.probability
+        images = list(intensity.split(1))
+        for k, count in enumerate(counts.tolist()):
+            for _ in range(count):
+                images[k] = add_wire(images[k]).intensity
+        return torch.cat(images)
+
+    def _draw(self, xrays: Tensor, low: float, high: float) -> Float[Tensor, "B 1 1 1"]:
+        "A number for each image."
+        return low + (high - low) * torch.rand(len(xrays), 1, 1, 1, device=xrays.device)
+
+    def _some(self, xrays: Tensor) -> Bool[Tensor, "B 1 1 1"]:
+        "Images that are changed."
+        draws = torch.rand(len(xrays), 1, 1, 1, device=xrays.device)
+        return draws < self.appearance.probability
+
+
 def make_augmentation(
     appearance: Appearance,
 ) -> nn.Module:  # Of X-rays between 0 and 1
@@ -205,6 +245,8 @@ def make_augmentation(
         raise ImportError("augmentations need kornia: pip install kornia") from error
     a, p = appearance, appearance.probability
     steps: list[nn.Module] = []
+    if a.scatter is not None or a.photons is not None or a.wires is not None:
+        steps.append(Sensor(a))
     if a.clahe is not None:
         steps.append(K.RandomClahe(clip_limit=a.clahe, p=p))
     if a.gamma is not None:
