@@ -56,7 +56,7 @@ def weakest_of(evidence: Sequence[Evidence]) -> Evidence:
     return min(evidence, key=lambda e: -1.0 if math.isnan(e.likeness) else e.likeness)
 
 # %% ../../notebooks/api/registration/confidence.ipynb #53c70be8
-WEIGHTS = ((-8.82, -4.37), (4.74, -10.58))  # Constant and slope for each of `features`
+WEIGHTS = ((-9.81, -4.71), (5.36, -11.72))  # Constant and slope for each of `features`
 MOST = 0.99  # More cannot be told from some hundred registrations
 LEAST_UNEXPLAINED, LEAST_PREDICTED = 5e-3, 0.1  # [1, mm]
 
