@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_cell', 'options_of', 'read_rows', 'CTs', 'do_registration']
 
-# %% ../../notebooks/api/cli/many.ipynb #ce98e9fd
+# %% ../../notebooks/api/cli/many.ipynb #1fd03880
 import json
 import math
 import re
@@ -49,7 +49,7 @@ from diffpose.cohort import (
 if TYPE_CHECKING:
     from torchio import Subject
 
-# %% ../../notebooks/api/cli/many.ipynb #82bae01f
+# %% ../../notebooks/api/cli/many.ipynb #ff93638c
 def _number(text: str) -> float:
     try:
         number = float(text)
@@ -101,7 +101,7 @@ _READERS: dict[Any, Callable[[str], Any]] = {
 _HINTS = {name: hint for name, hint in get_type_hints(RegisterOptions).items() if name != "out"}
 _FILES = ["ct", *(name for name, hint in _HINTS.items() if hint in (Path, Path | None))]
 
-# %% ../../notebooks/api/cli/many.ipynb #9c546d5f
+# %% ../../notebooks/api/cli/many.ipynb #c5433e76
 def read_cell(
     column: str,
     text: str,
@@ -118,9 +118,12 @@ def read_cell(
         raise ValueError(f"nothing at {path}")
     return str(path) if column == "ct" else path
 
-# %% ../../notebooks/api/cli/many.ipynb #7816d230
-_CHOICES = {"intensity": ("auto", "raw", "log"), "dense": ("dark", "bright", None)}
-_CHOICES |= {"density": ("normalized", "attenuation")}
+# %% ../../notebooks/api/cli/many.ipynb #3d420e48
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "intensity": ("auto", "raw", "log"),
+    "dense": ("dark", "bright", None),
+}
+_CHOICES["density"] = ("normalized", "attenuation")
 
 
 def _check_choices(o: RegisterOptions) -> None:
@@ -166,7 +169,7 @@ def _check_row(k: int, o: RegisterOptions, broken: set[str]) -> Iterator[Problem
             if column is None or column not in broken:
                 yield Problem(k, column, in_words(error))
 
-# %% ../../notebooks/api/cli/many.ipynb #7a4943b2
+# %% ../../notebooks/api/cli/many.ipynb #43a2e5a8
 def options_of(
     k: int,  # Number of the row
     cells: dict[str, str],
@@ -187,7 +190,7 @@ def options_of(
     problems += _check_row(k, o, broken | {"labelmap", "structures"} if "ct" in broken else broken)
     return (None if problems else o), problems
 
-# %% ../../notebooks/api/cli/many.ipynb #fbf7440f
+# %% ../../notebooks/api/cli/many.ipynb #6e6d743b
 def read_rows(
     path: Path,  # CSV
     out: Path,
@@ -214,7 +217,7 @@ def _row(
     shown = {"ct": cells["ct"], "xray": cells["xray"]}
     return Row(name, k, str(o.ct), made_of, o, shown)
 
-# %% ../../notebooks/api/cli/many.ipynb #5bcfda78
+# %% ../../notebooks/api/cli/many.ipynb #606a94e5
 class CTs:
     "Reads CTs, and keeps the last of them."
 
@@ -243,7 +246,7 @@ class CTs:
 
 _cts = CTs()
 
-# %% ../../notebooks/api/cli/many.ipynb #fc13fc96
+# %% ../../notebooks/api/cli/many.ipynb #66a02694
 def do_registration(
     o: RegisterOptions,
     folder: Path,  # For its files
@@ -261,7 +264,7 @@ def do_registration(
         facts[name] = " ".join(f"{number:.3f}" for number in pose[name])
     return facts
 
-# %% ../../notebooks/api/cli/many.ipynb #cababc28
+# %% ../../notebooks/api/cli/many.ipynb #7a5584a2
 @dataclass(frozen=True)
 class ManyOptions:
     "Of `diffpose register-many`."
@@ -297,7 +300,7 @@ def _refuse(problems: list[Problem]) -> None:
     if problems:
         raise typer.Exit(2)
 
-# %% ../../notebooks/api/cli/many.ipynb #5ba2e195
+# %% ../../notebooks/api/cli/many.ipynb #38d60662
 def _outcome(record: Record) -> str:
     if record["status"] == "failed":
         return "failed"
@@ -323,7 +326,7 @@ def _say_summary(rows: list[Row], records: list[Record], out: Path) -> int:  # F
     say(f"wrote        {out / 'summary.csv'}")
     return len(failed)
 
-# %% ../../notebooks/api/cli/many.ipynb #59272dd9
+# %% ../../notebooks/api/cli/many.ipynb #eb1ba2d7
 @command(ManyOptions)
 def many_command(o: ManyOptions) -> None:
     """Register all X-rays of a table.
