@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from .data import data_app
 from .demo import DEMO_POSES, DEMO_STRUCTURES, DEMO_VIEWS, demo
+from .many import many_command
 from .options import make_app
 from .register import register_command
 from .render import FORMATS, check_destination, render_command, save_image
@@ -19,7 +20,7 @@ from .train import finetune_command, restart_command, train_command
 
 # %% auto #0
 __all__ = ['app', 'DEMO_POSES', 'DEMO_STRUCTURES', 'DEMO_VIEWS', 'FORMATS', 'check_destination', 'demo', 'finetune_command',
-           'register_command', 'render_command', 'restart_command', 'save_image', 'train_command']
+           'many_command', 'register_command', 'render_command', 'restart_command', 'save_image', 'train_command']
 
 # %% ../../notebooks/api/cli/index.ipynb #d6ff122a
 _all_ = [
@@ -30,6 +31,7 @@ _all_ = [
     "check_destination",
     "demo",
     "finetune_command",
+    "many_command",
     "register_command",
     "render_command",
     "restart_command",
@@ -63,6 +65,7 @@ app = make_app(
     finetune=finetune_command,
     demo=demo,
 )
+app.command("register-many")(many_command)
 app.add_typer(data_app, name="data")
 
 # %% ../../notebooks/api/cli/index.ipynb #cf84d171
