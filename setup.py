@@ -13,7 +13,7 @@ settings = config["DEFAULT"]
 minor_versions = range(Version(settings["min_python"]).minor, 14)
 extras = {
     name: settings[f"{name}_requirements"].split()
-    for name in ("dev", "experiments", "logs", "peers")
+    for name in ("dev", "datasets", "experiments", "logs", "peers")
 }
 
 setup(

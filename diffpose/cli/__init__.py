@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from .data import data_app
 from .demo import DEMO_POSES, DEMO_STRUCTURES, DEMO_VIEWS, demo
 from .options import make_app
 from .reconstruct import reconstruct_command
@@ -66,6 +67,7 @@ app = make_app(
     reconstruct=reconstruct_command,
     demo=demo,
 )
+app.add_typer(data_app, name="data")
 
 # %% ../../notebooks/api/cli/index.ipynb #cf84d171
 def __getattr__(name: str) -> Any:

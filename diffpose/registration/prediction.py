@@ -39,13 +39,16 @@ def as_predictor(
 
     Raises `FileNotFoundError`, `ArgumentError` for files that are no checkpoint, and `TypeError`.
     """
-    from diffpose.regression import Checkpoint, PosePredictor
+    from diffpose.regression import Checkpoint, PosePredictor, load_xvr
 
     if isinstance(model, PosePredictor):
         return model
     if isinstance(model, (str, os.PathLike)):
+        path = Path(model)
         try:
-            model = Checkpoint.load(Path(model))
+            if path.suffix == ".pth":  # as xvr writes
+                return load_xvr(path)
+            model = Checkpoint.load(path)
         except ValueError as error:
             raise ArgumentError(f"model must be a checkpoint: {error}", "model") from error
     if not isinstance(model, Checkpoint):
@@ -58,11 +61,17 @@ def check_ct(
     predictor: PosePredictor,
     drr: DRR,
 ) -> None:
-    "Raise `ArgumentError` if the network was trained on another CT, as far as is known."
+    """Raise `ArgumentError` if the network was trained on another CT, as far as is known.
+
+    A network of several CTs was made for others, too.
+    """
     from diffpose.regression import identify, same_ct
+    from diffpose.regression.checkpoint import knows_several
 
     subject = getattr(drr, "subject", None)
     if predictor.ct is None or getattr(subject, "volume", None) is None:
+        return
+    if knows_several(predictor.ct):
         return
     here = identify(subject)
     if same_ct(predictor.ct, here):

@@ -28,7 +28,7 @@ from diffpose.registration.derivatives import (
 from ..residuals import Residuals
 
 # %% auto #0
-__all__ = ['MISSED', 'COVERAGE_PIXELS', 'LEAST_COVERED', 'counts_within']
+__all__ = ['FREE', 'MISSED', 'COVERAGE_PIXELS', 'counts_within']
 
 # %% ../../notebooks/api/registration/view.ipynb #950dc28d
 # volume: {voxels in a block along each axis: the averaged volume}
@@ -186,17 +186,24 @@ def linearize(
     return torch.cat([images[:, None], J], dim=1).reshape(len(poses), -1, *self.shape)
 
 # %% ../../notebooks/api/registration/view.ipynb #b6c802ac
+FREE = 0.3  # So many rays are taken to pass as little as may be
 MISSED = 10.0  # A ray does not count after so much of what the CT does not hold [mm]
 COVERAGE_PIXELS = 32  # along the longer side; tissue is smooth
-LEAST_COVERED = 0.05  # Less of the image than this does not guide a search
 
 
 def counts_within(
     length: Float[Tensor, "*B"],  # Of each ray in tissue that the CT does not hold [mm]
 ) -> Float[Tensor, "*B"]:
     "How much rays count: 1 without such tissue, and smoothly less, down to 0 from `MISSED` on."
-    t = (length / MISSED).clamp(max=1)
+    t = (length / MISSED).clamp(0, 1)
     return 1 - t * t * (3 - 2 * t)
+
+
+def _alike(length: Float[Tensor, "K h w"]) -> Float[Tensor, "K 1 1"]:
+    "What all rays but `FREE` of them pass at least [mm]."
+    flat = length.flatten(1)
+    n = max(1, round(FREE * flat.shape[1]))
+    return flat.kthvalue(n, dim=1).values[:, None, None]
 
 
 @patch
@@ -219,6 +226,4 @@ def coverage(
     length = F.interpolate(length, self.shape, mode="bilinear", align_corners=False)[:, 0]
     if length.device.type == "cpu" and not length.any():
         return None
-    counts = counts_within(length)
-    enough = counts.mean((1, 2), keepdim=True) > LEAST_COVERED
-    return torch.where(enough, counts, LEAST_COVERED)
+    return counts_within(length - _alike(length))

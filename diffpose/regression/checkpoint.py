@@ -27,7 +27,7 @@ from .prediction import PosePredictor, Setup
 
 # %% auto #0
 __all__ = ['Tree', 'pack', 'unpack', 'save_tree', 'load_tree', 'Checkpoint', 'load_weights', 'random_states',
-           'restore_random_states', 'identify', 'identify_several', 'same_ct']
+           'restore_random_states', 'identify', 'identify_several', 'knows_several', 'same_ct']
 
 # %% ../../notebooks/api/regression/checkpoint.ipynb #6c1e4cb6
 Tree = Any  # Dictionaries, lists and tuples of tensors, arrays, numbers, text and None
@@ -251,6 +251,13 @@ def _each(identity: dict[str, Any]) -> list[dict[str, Any]]:
     "Identities of single CTs."
     several = all(isinstance(value, dict) for value in identity.values())
     return list(identity.values()) if several else [identity]
+
+
+def knows_several(
+    identity: dict[str, Any] | None,  # From `identify` or `identify_several`; None is not known
+) -> bool:
+    "Is this of several CTs?"
+    return identity is not None and len(_each(identity)) > 1
 
 
 def same_ct(
