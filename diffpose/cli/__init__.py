@@ -12,15 +12,16 @@ import typer
 from .. import __version__
 from .data import data_app
 from .demo import DEMO_POSES, DEMO_STRUCTURES, DEMO_VIEWS, demo
-from .many import many_command
 from .options import make_app
+from .reconstruct import reconstruct_command
 from .register import register_command
 from .render import FORMATS, check_destination, render_command, save_image
 from .train import finetune_command, restart_command, train_command
 
 # %% auto #0
 __all__ = ['app', 'DEMO_POSES', 'DEMO_STRUCTURES', 'DEMO_VIEWS', 'FORMATS', 'check_destination', 'demo', 'finetune_command',
-           'many_command', 'register_command', 'render_command', 'restart_command', 'save_image', 'train_command']
+           'reconstruct_command', 'register_command', 'render_command', 'restart_command', 'save_image',
+           'train_command']
 
 # %% ../../notebooks/api/cli/index.ipynb #d6ff122a
 _all_ = [
@@ -31,7 +32,7 @@ _all_ = [
     "check_destination",
     "demo",
     "finetune_command",
-    "many_command",
+    "reconstruct_command",
     "register_command",
     "render_command",
     "restart_command",
@@ -63,9 +64,9 @@ app = make_app(
     train=train_command,
     restart=restart_command,
     finetune=finetune_command,
+    reconstruct=reconstruct_command,
     demo=demo,
 )
-app.command("register-many")(many_command)
 app.add_typer(data_app, name="data")
 
 # %% ../../notebooks/api/cli/index.ipynb #cf84d171

@@ -67,6 +67,13 @@ _SAME = (
     "device",
     "model",
     "range",
+    "shape",
+    "voxel",
+    "weight",
+    "iterations",
+    "subsets",
+    "geometry",
+    "flat",
 )
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in _SAME} | {
     "labels": "--only",

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['camera_to_vectors', 'circular_scan', 'matrices_to_vectors', 'vectors_to_camera', 'vectors_to_matrices', 'Projections',
            'intensities_to_line_integrals', 'read_projections', 'read_walnut', 'read_rtk_geometry',
-           'write_rtk_geometry', 'Grid', 'Reconstruction', 'System', 'fdk', 'cgls', 'fista_tv', 'os_sart', 'sirt']
+           'write_rtk_geometry', 'Grid', 'Reconstruction', 'System', 'fdk', 'cgls', 'fista_tv', 'os_sart', 'sirt',
+           'optimize']
 
 # %% ../../notebooks/api/reconstruction/index.ipynb #e30120da
 from .fdk import fdk
@@ -17,6 +18,7 @@ from diffpose.reconstruction.geometry import (
     vectors_to_matrices,
 )
 from .iterative import cgls, fista_tv, os_sart, sirt
+from .optimize import optimize
 from diffpose.reconstruction.projections import (
     Projections,
     intensities_to_line_integrals,
@@ -47,4 +49,5 @@ _all_ = [
     "fista_tv",
     "os_sart",
     "sirt",
+    "optimize",
 ]
