@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from .data import data_app
 from .demo import DEMO_POSES, DEMO_STRUCTURES, DEMO_VIEWS, demo
+from .many import many_command
 from .options import make_app
 from .reconstruct import reconstruct_command
 from .register import register_command
@@ -20,7 +21,7 @@ from .train import finetune_command, restart_command, train_command
 
 # %% auto #0
 __all__ = ['app', 'DEMO_POSES', 'DEMO_STRUCTURES', 'DEMO_VIEWS', 'FORMATS', 'check_destination', 'demo', 'finetune_command',
-           'reconstruct_command', 'register_command', 'render_command', 'restart_command', 'save_image',
+           'many_command', 'reconstruct_command', 'register_command', 'render_command', 'restart_command', 'save_image',
            'train_command']
 
 # %% ../../notebooks/api/cli/index.ipynb #d6ff122a
@@ -32,6 +33,7 @@ _all_ = [
     "check_destination",
     "demo",
     "finetune_command",
+    "many_command",
     "reconstruct_command",
     "register_command",
     "render_command",
@@ -67,6 +69,7 @@ app = make_app(
     reconstruct=reconstruct_command,
     demo=demo,
 )
+app.command("register-many")(many_command)
 app.add_typer(data_app, name="data")
 
 # %% ../../notebooks/api/cli/index.ipynb #cf84d171
