@@ -23,7 +23,7 @@ from ..regression import Setup
 from .config import Appearance, Data
 
 # %% auto #0
-__all__ = ['Tissues', 'coarsen', 'split_tissues', 'coarsen_labels', 'Phantom', 'Anatomy', 'grow_labels']
+__all__ = ['Tissues', 'coarsen', 'split_tissues', 'coarsen_labels', 'Phantom', 'Anatomy', 'VoxelRays', 'grow_labels']
 
 # %% ../../notebooks/api/training/anatomy.ipynb #58e4d5e6
 class Tissues(NamedTuple):
@@ -189,7 +189,7 @@ def _voxels_of(
     return x, y, z
 
 # %% ../../notebooks/api/training/anatomy.ipynb #7737d254
-class _Rays(NamedTuple):
+class VoxelRays(NamedTuple):
     "In voxel coordinates of a phantom."
 
     source: Float[Tensor, "B 1 3"]
@@ -202,15 +202,15 @@ def rays(
     self: Anatomy,
     phantom: Phantom,
     pose: RigidTransform,
-) -> _Rays:
+) -> VoxelRays:
     "Rays of the detector, differentiable by the pose."
     source, target, length = self.drr.voxel_rays(pose.to(self.drr.device))
     if phantom.start is None:
-        return _Rays(source, target, length)
+        return VoxelRays(source, target, length)
     isocentre = self.drr.world_to_voxel[:3, 3].to(source)
     sides = torch.tensor(phantom.density.shape).to(source)
     shift = (sides - 1) / 2 - isocentre
-    return _Rays(source + shift, target + shift, length)
+    return VoxelRays(source + shift, target + shift, length)
 
 
 @patch
